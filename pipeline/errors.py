@@ -1,0 +1,248 @@
+"""Every error that the pipeline raises on purpose. This room imports nothing.
+
+    PipelineError                      1   the root; never raised itself
+    ├── UsageError                     2   an argument that cannot be taken
+    ├── ConfigInvalid                 10   a setting is wrong
+    ├── IdentityUnknown               11   this machine does not know which builder it is
+    ├── RecordInvalid                 12   a state file cannot be read
+    ├── RecordTooNew                  13   a state file was written by a newer version
+    ├── LedgerError                   20
+    │   ├── LedgerUnreachable         21   no answer from the remote
+    │   ├── LedgerRefused             22   a hook or a policy of the remote said no
+    │   ├── LedgerUnauthorised        23   the remote wants other credentials
+    │   ├── LedgerNoSpace             24   the remote's disk is full
+    │   ├── LedgerRefLocked           25   a ref lock was left behind on the remote
+    │   ├── LedgerRewound             26   the remote lacks commits that were seen before
+    │   ├── LedgerMissing             27   an empty repository: `ledger.init` makes it one
+    │   ├── NotALedger                28   a repository of something else
+    │   ├── OutcomeUnknown            29   sent, but the answer did not come; kept in the outbox
+    │   └── LedgerBusy                30   the compare-and-swap was lost too often
+    ├── StoreError                    31   the local outbox cannot be used
+    │   └── StoreCloned               32   a copy of this store is running elsewhere
+    ├── Refused                       40   the ledger's rules say no
+    │   ├── NotFound                  41   no such job, lock or message
+    │   ├── LeaseHeld                 42   somebody else holds it
+    │   └── Fenced                    43   the token presented is no longer the current one
+    ├── MachineBusy                   45   another build runs on this machine
+    ├── SourceError                   50   the source repository cannot be used
+    │   ├── BranchNotFound            51
+    │   └── CommitNotFound            52
+    ├── PreflightFailed               60   something the build needs is missing; nothing was recorded
+    ├── BuildFailed                   70   carries its failure class; see FAILURE_EXIT_CODES
+    ├── NotReported                   80   built, not yet reported: the next command reports it
+    ├── ArtifactsInvalid              85   files differ from their manifest
+    ├── CheckFailed                   86   the ledger's chain or files do not hold
+    ├── CommandFailed                 90   a program that was needed failed
+    │   └── CommandTimedOut           91
+    └── Interrupted                  130   Ctrl-C
+
+The number is the process's exit code; a test proves them unique. A message says what failed, on which
+object and what was expected; `remedy` says what to do next.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class PipelineError(Exception):
+    """The root. `message` is for a person; `remedy` is the next step, or None where there is none."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, remedy: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return self.message if self.remedy is None else f"{self.message}\n  Remedy: {self.remedy}"
+
+
+class UsageError(PipelineError):
+    exit_code = 2
+
+
+class ConfigInvalid(PipelineError):
+    exit_code = 10
+
+
+class IdentityUnknown(PipelineError):
+    exit_code = 11
+
+
+class RecordInvalid(PipelineError):
+    """A state file that cannot be read. `path` names the file, `field` the place in it."""
+
+    exit_code = 12
+
+    def __init__(self, path: str, field: str, problem: str, *, remedy: str | None = None) -> None:
+        where = f"`{path}`" if not field else f"`{path}`, field `{field}`"
+        super().__init__(f"{where}: {problem}", remedy=remedy)
+        self.path = path
+        self.field = field
+        self.problem = problem
+
+
+class RecordTooNew(PipelineError):
+    exit_code = 13
+
+
+class LedgerError(PipelineError):
+    exit_code = 20
+
+
+class LedgerUnreachable(LedgerError):
+    exit_code = 21
+
+
+class LedgerRefused(LedgerError):
+    exit_code = 22
+
+
+class LedgerUnauthorised(LedgerError):
+    exit_code = 23
+
+
+class LedgerNoSpace(LedgerError):
+    exit_code = 24
+
+
+class LedgerRefLocked(LedgerError):
+    exit_code = 25
+
+
+class LedgerRewound(LedgerError):
+    exit_code = 26
+
+
+class LedgerMissing(LedgerError):
+    exit_code = 27
+
+
+class NotALedger(LedgerError):
+    exit_code = 28
+
+
+class OutcomeUnknown(LedgerError):
+    exit_code = 29
+
+
+class LedgerBusy(LedgerError):
+    exit_code = 30
+
+
+class StoreError(PipelineError):
+    exit_code = 31
+
+
+class StoreCloned(StoreError):
+    exit_code = 32
+
+
+class Refused(PipelineError):
+    """The ledger's rules say no. `reason` is one stable word for programs."""
+
+    exit_code = 40
+
+    def __init__(self, message: str, *, reason: str = "refused", remedy: str | None = None) -> None:
+        super().__init__(message, remedy=remedy)
+        self.reason = reason
+
+
+class NotFound(Refused):
+    exit_code = 41
+
+
+class LeaseHeld(Refused):
+    exit_code = 42
+
+
+class Fenced(Refused):
+    exit_code = 43
+
+
+class MachineBusy(PipelineError):
+    exit_code = 45
+
+
+class SourceError(PipelineError):
+    exit_code = 50
+
+
+class BranchNotFound(SourceError):
+    exit_code = 51
+
+
+class CommitNotFound(SourceError):
+    exit_code = 52
+
+
+class PreflightFailed(PipelineError):
+    exit_code = 60
+
+
+#: Exit codes of a build that ended without success, by failure class.
+FAILURE_EXIT_CODES: dict[str, int] = {
+    "source": 71,
+    "toolchain": 72,
+    "dependency": 73,
+    "compile": 74,
+    "test": 75,
+    "package": 76,
+    "disk": 77,
+    "timeout": 78,
+    "cancelled": 79,
+    "lost": 81,
+    "unknown": 70,
+}
+
+
+class BuildFailed(PipelineError):
+    """A build that ended without success; its exit code follows from `failure_class`."""
+
+    exit_code = 70
+
+    def __init__(self, message: str, *, failure_class: str = "unknown", remedy: str | None = None) -> None:
+        super().__init__(message, remedy=remedy)
+        self.failure_class = failure_class
+
+
+class NotReported(PipelineError):
+    exit_code = 80
+
+
+class ArtifactsInvalid(PipelineError):
+    exit_code = 85
+
+
+class CheckFailed(PipelineError):
+    exit_code = 86
+
+
+class CommandFailed(PipelineError):
+    """A program failed. `stderr_tail` holds its last words."""
+
+    exit_code = 90
+
+    def __init__(
+        self, message: str, *, returncode: int = -1, stderr_tail: str = "", remedy: str | None = None
+    ) -> None:
+        super().__init__(message, remedy=remedy)
+        self.returncode = returncode
+        self.stderr_tail = stderr_tail
+
+
+class CommandTimedOut(CommandFailed):
+    exit_code = 91
+
+
+class Interrupted(PipelineError):
+    exit_code = 130
+
+
+def exit_code_of(error: PipelineError) -> int:
+    """Returns the process's exit code for an error."""
+    if isinstance(error, BuildFailed):
+        return FAILURE_EXIT_CODES.get(error.failure_class, BuildFailed.exit_code)
+    return type(error).exit_code
