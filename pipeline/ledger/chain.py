@@ -1,0 +1,278 @@
+"""The chain of records: what a commit says about itself, and the step from one tree to the next. Pure.
+
+A commit is *recorded* when its message holds a Transaction that is bound to it: same tree, same parent.
+Any recorded commit can be computed again from its parent, which `recompute` does and `ledger.check` uses.
+A commit that is not recorded is *foreign*: made by hand or by an old script. Message text alone proves
+nothing (an amended commit carries the same text), so the two ids decide.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.errors import LedgerError, PipelineError, RecordTooNew
+from pipeline.ledger.objects import Commit, Overlay, TreeView, changed_paths
+from pipeline.records import paths
+from pipeline.records.base import dump, load
+from pipeline.records.decisions import Adopt, Change, Context, Decide, Refusal, View
+from pipeline.records.ledger import (
+    FORMAT,
+    Completion,
+    EntryRecord,
+    Evidence,
+    LedgerState,
+    Quarantine,
+    Transaction,
+    Writer,
+)
+
+
+class WriterConflict(Exception):
+    """The ledger's record of this writer cannot be this store's: restored from a backup, or cloned."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One entry as a batch carries it."""
+
+    sequence: int
+    op: str
+    request: Mapping[str, Any]
+    evidence: Evidence
+    payloads: Mapping[str, bytes]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The entries of one store that go into one commit. `closes` are writers that the store put aside."""
+
+    writer: str
+    settled: int
+    items: Sequence[Item]
+    closes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a batch makes of a view. `changed` is false when no fact but bookkeeping would be written."""
+
+    ordinal: int
+    writes: Mapping[str, bytes | None]
+    outcomes: Mapping[int, dict[str, Any]]
+    changed: bool
+
+
+def read_state(view: View) -> LedgerState:
+    """Reads `coordination/ledger.json`. Raises RecordTooNew for a format of a newer version."""
+    data = view.read(paths.LEDGER)
+    if data is None:
+        raise LedgerError(
+            f"`{paths.LEDGER}` is missing.",
+            remedy="Restore it from the branch's history: `git log -- coordination`.",
+        )
+    state = load(LedgerState, data, paths.LEDGER)
+    if state.format > FORMAT:
+        raise RecordTooNew(
+            f"The ledger has format {state.format}; this version reads up to {FORMAT}.",
+            remedy="Upgrade the pipeline.",
+        )
+    return state
+
+
+def lookup(state: LedgerState, writer: str, sequence: int, op: str) -> dict[str, Any] | None:
+    """Returns the outcome of an entry that is in the ledger, or None for one that is not.
+
+    The scheme of RIFL (Lee et al., SOSP 2015). Raises WriterConflict for a number that is settled or was
+    used by another operation: success must never be read out of a number alone.
+    """
+    record = state.writers.get(writer)
+    if record is None:
+        return None
+    known = record.completed.get(str(sequence))
+    if known is not None and known.op == op:
+        return known.outcome
+    if record.closed or known is not None or sequence <= record.settled:
+        raise WriterConflict(f"sequence {sequence} of writer {writer}")
+    return None
+
+
+def advance(view: View, batch: Batch, decide: Decide) -> Step:
+    """Decides a batch, entry by entry, each on what the one before it left.
+
+    1. An entry that the ledger knows keeps its outcome: looked up before anything is trimmed.
+    2. A decision that fails fails alone; the others of the batch go on.
+    3. The completion records are written with the effects, in the same tree.
+    """
+    before = read_state(view)
+    ordinal = before.ordinal + 1
+    overlay = Overlay(view)
+    outcomes: dict[int, dict[str, Any]] = {}
+    changed = False
+    for item in batch.items:
+        known = lookup(before, batch.writer, item.sequence, item.op)
+        if known is not None:
+            outcomes[item.sequence] = known
+            continue
+        context = Context(item.op, ordinal, item.payloads)
+        outcomes[item.sequence], writes = _decide_alone(overlay, item, context, decide)
+        changed = changed or bool(writes)
+        overlay.writes.update(writes)
+    after = read_state(overlay)
+    state = after.model_copy(update={"ordinal": ordinal, "writers": _completed(after, batch, outcomes)})
+    overlay.writes[paths.LEDGER] = dump(state)
+    return Step(ordinal, overlay.writes, outcomes, changed)
+
+
+def _decide_alone(
+    view: View, item: Item, context: Context, decide: Decide
+) -> tuple[dict[str, Any], Mapping[str, bytes | None]]:
+    try:
+        decision = decide(view, item.request, item.evidence, context)
+    except PipelineError as exc:
+        return refusal_outcome(Refusal(type(exc).__name__, exc.message, exc.remedy)), {}
+    if isinstance(decision, Refusal):
+        return refusal_outcome(decision), {}
+    assert isinstance(decision, Change)
+    return {"ok": True, "value": decision.outcome}, decision.writes
+
+
+def refusal_outcome(refusal: Refusal) -> dict[str, Any]:
+    """Returns a refusal as the outcome that is recorded and answered."""
+    return {"ok": False, "reason": refusal.reason, "message": refusal.message, "remedy": refusal.remedy}
+
+
+def _completed(state: LedgerState, batch: Batch, outcomes: Mapping[int, dict[str, Any]]) -> dict[str, Writer]:
+    writers = dict(state.writers)
+    for closed in batch.closes:
+        writers[closed] = writers.get(closed, Writer()).model_copy(update={"closed": True, "completed": {}})
+    mine = writers.get(batch.writer, Writer())
+    if any(item.sequence <= batch.settled for item in batch.items):
+        raise WriterConflict(f"settled {batch.settled} would reach into its own batch")
+    settled = max(mine.settled, batch.settled)
+    completed = dict(mine.completed)
+    for item in batch.items:
+        completed[str(item.sequence)] = Completion(op=item.op, outcome=outcomes[item.sequence])
+    kept = {number: done for number, done in completed.items() if int(number) > settled}
+    writers[batch.writer] = Writer(settled=settled, completed=kept)
+    return writers
+
+
+# ---------------------------------------------------------------- what a commit says about itself
+
+
+def encode_message(subject: str, transaction: Transaction) -> str:
+    """Returns a commit's message: a subject in words, then the record as one line of JSON."""
+    body = json.dumps(
+        transaction.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False
+    )
+    return f"{subject}\n\n{body}\n"
+
+
+def read_record(commit: Commit, known_reducer: int) -> Transaction | None:
+    """Returns the record that is bound to a commit; None for a foreign commit.
+
+    Raises RecordTooNew for a record of a newer reducer: that is no foreign commit, but one's own past
+    written by a version that knows more.
+    """
+    _, _, body = commit.message.partition("\n\n")
+    if not body.startswith("{"):
+        return None
+    try:
+        raw = json.loads(body)
+        bound = raw["tree"] == commit.tree and commit.parents == ((raw["parent"],) if raw["parent"] else ())
+        newer = int(raw["reducer"]) > known_reducer or int(raw["format"]) > FORMAT
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    if not bound:
+        return None
+    if newer:
+        raise RecordTooNew(
+            f"A commit of the ledger was made by reducer {raw['reducer']}; this version knows {known_reducer}.",
+            remedy="Upgrade the pipeline on this machine.",
+        )
+    try:
+        return Transaction.model_validate(raw)
+    except ValueError:
+        return None
+
+
+def subject_of(
+    author: str, requests: Sequence[Mapping[str, Any]], outcomes: Sequence[Mapping[str, Any]]
+) -> str:
+    """Returns a commit's first line: who, and the kinds of what was done, refusals said."""
+    words = []
+    for request, outcome in zip(requests, outcomes, strict=True):
+        about = next((str(request[k]) for k in ("job_id", "name", "subject", "id") if request.get(k)), "")
+        words.append(
+            f"{request.get('kind', '?')} {about}".strip() + ("" if outcome.get("ok") else " (refused)")
+        )
+    text = "; ".join(words[:3]) + (f"; and {len(words) - 3} more" if len(words) > 3 else "")
+    return f"{author}: {text}".replace("\n", " ")[:120]
+
+
+# ---------------------------------------------------------------- foreign commits
+
+
+def adopt_foreign(recorded: TreeView, foreign: TreeView, tip: str, adopt: Adopt, ordinal: int) -> Overlay:
+    """Returns the recorded tree with what is legal in a foreign one laid over it.
+
+    `coordination/ledger.json` is never adopted. What is not legal keeps its bytes under
+    `coordination/quarantine/` and is named in the state; the recorded content stays in its place.
+    """
+    overlay = Overlay(recorded)
+    state = read_state(recorded)
+    quarantined = list(state.quarantined)
+    for path in changed_paths(recorded, foreign):
+        before, after = recorded.read(path), foreign.read(path)
+        entry = foreign.entry(path)
+        if entry is not None and not entry.mode.startswith("100"):
+            reason, after = "not a plain file", None
+        elif path == paths.LEDGER or path.startswith("coordination/quarantine/"):
+            reason = "only transactions write it"
+        else:
+            adopted = adopt(path, before, after)
+            if adopted.data is not None:
+                overlay.writes[path] = adopted.data
+            if adopted.data == after:
+                continue
+            reason = adopted.reason
+        stored = paths.quarantine(ordinal, path) if after is not None else None
+        if stored:
+            overlay.writes[stored] = after
+        quarantined.append(Quarantine(path=path, stored=stored, commit=tip, reason=reason))
+    if quarantined != state.quarantined:
+        overlay.writes[paths.LEDGER] = dump(state.model_copy(update={"quarantined": quarantined}))
+    return overlay
+
+
+def entry_records(batch: Batch, step: Step, blobs: Mapping[int, Mapping[str, str]]) -> list[EntryRecord]:
+    """Returns a batch as its commit keeps it; payloads by the ids of their blobs."""
+    return [
+        EntryRecord(
+            sequence=item.sequence,
+            op=item.op,
+            request=dict(item.request),
+            evidence=item.evidence,
+            outcome=step.outcomes[item.sequence],
+            payloads=dict(blobs.get(item.sequence, {})),
+        )
+        for item in batch.items
+    ]
+
+
+def batch_of(transaction: Transaction, payload: Mapping[str, bytes]) -> Batch:
+    """Returns the batch that a record tells of; `payload` maps blob ids to bytes (a refused one kept none)."""
+    items = [
+        Item(
+            e.sequence,
+            e.op,
+            e.request,
+            e.evidence,
+            {name: payload.get(oid, b"") for name, oid in e.payloads.items()},
+        )
+        for e in transaction.entries
+    ]
+    return Batch(transaction.writer, transaction.settled, items, tuple(transaction.closes))

@@ -1,0 +1,149 @@
+"""The ref store in memory: the port's second implementation, for tests, simulations and dry runs.
+
+It keeps the same promises as git below the port (`tests/contracts/` runs one suite over both), and lets a
+caller stand between a request and its effect: `remote.fault` is asked at each step.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Iterable
+from typing import Literal
+
+from pipeline.errors import LedgerUnreachable
+from pipeline.ledger.objects import (
+    EMPTY_TREE,
+    FILE_MODE,
+    Object,
+    TreeEntry,
+    make,
+    make_commit,
+    make_tree,
+    parse_commit,
+)
+from pipeline.ledger.ports import Pushed
+
+#: What a fault may do to one request: nothing, lose it before the server has it, or lose the answer.
+Fault = Literal["none", "lost", "unanswered"]
+
+
+class MemoryRemote:
+    """What all clients share: objects and refs. `shallow` commits have no known parents."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, Object] = {}
+        self.refs: dict[str, str] = {}
+        self.shallow: set[str] = set()
+        self.fault: Callable[[str], Fault] = lambda step: "none"
+        self.refuse: Callable[[str], Pushed | None] = lambda ref: None
+        self.lock = threading.Lock()
+
+    def move(self, ref: str, commit: str, expected: str | None) -> bool:
+        """Compare-and-swap of one ref."""
+        with self.lock:
+            if self.refs.get(ref) != expected:
+                return False
+            self.refs[ref] = commit
+            return True
+
+
+class MemoryRefs:
+    """One client's view of a MemoryRemote; objects are known locally once fetched or written."""
+
+    def __init__(self, remote: MemoryRemote, branch: str = "ledger") -> None:
+        self.remote = remote
+        self.ref = f"refs/heads/{branch}"
+        self.local: dict[str, Object] = {EMPTY_TREE.oid: EMPTY_TREE}
+
+    def read(self, oid: str) -> Object | None:
+        return self.local.get(oid)
+
+    def write(self, objects: Iterable[Object]) -> None:
+        self.local.update((o.oid, o) for o in objects)
+
+    def tip(self) -> str | None:
+        if self.remote.fault("read") != "none":
+            raise LedgerUnreachable("The remote in memory does not answer.")
+        return self.remote.refs.get(self.ref)
+
+    def fetch(self) -> str | None:
+        tip = self.tip()
+        if tip is not None:
+            self.local.update(self.remote.objects)
+        return tip
+
+    def push(self, commit: str, expected: str | None) -> Pushed:
+        fault = self.remote.fault("push")
+        if fault == "lost":
+            return Pushed("unknown", LedgerUnreachable("The request was lost."))
+        refused = self.remote.refuse(self.ref)
+        if refused is not None:
+            return refused
+        self.remote.objects.update(self.local)
+        moved = self.remote.refs.get(self.ref) == commit or self.remote.move(self.ref, commit, expected)
+        if fault == "unanswered":
+            return Pushed("unknown", LedgerUnreachable("The answer was lost."))
+        return Pushed("landed" if moved else "stale")
+
+    def contains(self, tip: str, commit: str) -> bool | None:
+        reached, cut = self._reach(tip)
+        return True if commit in reached else None if cut else False
+
+    def since(self, tip: str, base: str | None) -> list[str] | None:
+        reached, cut = self._reach(tip)
+        below, cut_below = self._reach(base) if base else (set(), False)
+        if cut and (base is None or base not in reached or cut_below):
+            return None
+        return [oid for oid in reached if oid not in below]
+
+    def _reach(self, tip: str) -> tuple[set[str], bool]:
+        reached, pending, cut = {tip}, [tip], False
+        while pending:
+            oid = pending.pop()
+            found = self.local.get(oid)
+            if found is None or oid in self.remote.shallow:
+                cut = True
+                continue
+            for parent in parse_commit(found.data).parents:
+                if parent not in reached:
+                    reached.add(parent)
+                    pending.append(parent)
+        return reached, cut
+
+    def beat(self, ref: str, data: bytes) -> Pushed:
+        fault = self.remote.fault("beat")
+        if fault == "lost":
+            return Pushed("unknown", LedgerUnreachable("The request was lost."))
+        commit = beat_objects(data)
+        self.write(commit)
+        self.remote.objects.update(self.local)
+        with self.remote.lock:
+            self.remote.refs[ref] = commit[-1].oid
+        return Pushed("unknown" if fault == "unanswered" else "landed")
+
+    def beats(self, prefix: str) -> tuple[str | None, dict[str, str]]:
+        tip = self.tip()
+        with self.remote.lock:
+            return tip, {ref: oid for ref, oid in self.remote.refs.items() if ref.startswith(prefix)}
+
+    def beat_data(self, refs: Collection[str]) -> dict[str, bytes]:
+        self.tip()
+        found = {}
+        for ref in refs:
+            oid = self.remote.refs.get(ref)
+            if oid is not None:
+                tree = self.remote.objects[parse_commit(self.remote.objects[oid].data).tree]
+                blob = make("blob", self.remote.objects[_only_blob(tree)].data)
+                found[ref] = blob.data
+        return found
+
+
+def beat_objects(data: bytes) -> list[Object]:
+    """Returns the blob, the tree and the parentless commit of a heartbeat; the commit comes last."""
+    blob = make("blob", data)
+    tree = make_tree({"heartbeat.json": TreeEntry(FILE_MODE, blob.oid)})
+    return [blob, tree, make_commit(tree.oid, [], "heartbeat <heartbeat@builders.invalid>", 0, "heartbeat\n")]
+
+
+def _only_blob(tree: Object) -> str:
+    return tree.data[-20:].hex()

@@ -1,0 +1,61 @@
+"""The thin port below which a real remote and the in-memory one differ, and nothing else does."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from pipeline.errors import LedgerError
+from pipeline.ledger.objects import Object
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What became of one push.
+
+    landed: the remote says that the ref is at the commit. stale: the ref was elsewhere. refused: the
+    remote said no for another reason, in `error`. unknown: no answer; it may be applied LATER.
+    """
+
+    kind: Literal["landed", "stale", "refused", "unknown"]
+    error: LedgerError | None = None
+
+
+class RefStore(Protocol):
+    """One branch of a remote, with the objects that are known locally.
+
+    Guarantee: `push` moves the branch if and only if it stood at `expected`, as one step.
+    Non-guarantee: nothing local is durable; every method may raise LedgerUnreachable and leave the
+    remote in any state that one push of it could have made.
+    """
+
+    def read(self, oid: str) -> Object | None:
+        """Returns an object that is known locally, or None."""
+
+    def write(self, objects: Iterable[Object]) -> None:
+        """Makes objects known locally. Not durable."""
+
+    def tip(self) -> str | None:
+        """Asks the remote for the branch's commit now; None for a branch that does not exist."""
+
+    def fetch(self) -> str | None:
+        """As `tip`, and brings everything that the commit reaches."""
+
+    def push(self, commit: str, expected: str | None) -> Pushed:
+        """Moves the branch from `expected` (None: it must not exist) to a commit known locally."""
+
+    def contains(self, tip: str, commit: str) -> bool | None:
+        """Says whether `commit` is `tip` or an ancestor of it; None where the history is cut."""
+
+    def since(self, tip: str, base: str | None) -> list[str] | None:
+        """Returns the commits reachable from tip but not from base, by ALL parents; None where cut."""
+
+    def beat(self, ref: str, data: bytes) -> Pushed:
+        """Points a heartbeat ref at new content, without history."""
+
+    def beats(self, prefix: str) -> tuple[str | None, dict[str, str]]:
+        """Returns the branch's commit and the ids of all refs below `prefix`, in one round trip."""
+
+    def beat_data(self, refs: Collection[str]) -> dict[str, bytes]:
+        """Returns the content of heartbeat refs, as they are on the remote now."""

@@ -1,0 +1,70 @@
+"""Every path and ref of a ledger, each spelled in one function."""
+
+from __future__ import annotations
+
+LEDGER = "coordination/ledger.json"
+JOBS = "coordination/jobs.json"
+LOCKS = "coordination/locks.json"
+MESSAGES = "coordination/messages.json"
+MAILBOX = "coordination/mailbox.json"
+BUILD_CONFIG = "shared/build_config.json"
+REGISTRY = "shared/builders.json"
+DASHBOARD = "shared/health_dashboard.json"
+
+DEFAULT_BRANCH = "ledger"
+HEARTBEAT_PREFIX = "refs/pipeline/heartbeat/"
+
+
+def status(builder: str) -> str:
+    """Returns the path of a builder's status."""
+    return f"{builder}/status.json"
+
+
+def heartbeat(builder: str) -> str:
+    """Returns the path of a builder's heartbeat as it was at its last transaction."""
+    return f"{builder}/heartbeat.json"
+
+
+def build_log(builder: str, stamp: str) -> str:
+    """Returns the path of a readable log. `stamp` is `20251029T120000Z-<job>.<attempt>`."""
+    return f"{builder}/logs/{stamp}.log"
+
+
+def summary(builder: str, stamp: str) -> str:
+    """Returns the path of a build's summary in Markdown."""
+    return f"{builder}/logs/{stamp}.md"
+
+
+def structured_log(builder: str, stamp: str) -> str:
+    """Returns the path of a build's events as JSON."""
+    return f"{builder}/logs/{stamp}.json"
+
+
+def manifest(builder: str, job: str, attempt: int) -> str:
+    """Returns the path of an attempt's manifest; folders of a bounded size by the job id's last digits."""
+    return f"{builder}/manifests/{job[-2:]}/{job}.{attempt}.json"
+
+
+def message_archive(ordinal: int) -> str:
+    """Returns the path of the messages that a transaction sealed."""
+    return f"coordination/archive/messages/{ordinal // 1000:06d}/{ordinal:09d}.json"
+
+
+def job_archive(ordinal: int) -> str:
+    """Returns the path of the ended jobs that a transaction sealed."""
+    return f"coordination/archive/jobs/{ordinal // 1000:06d}/{ordinal:09d}.json"
+
+
+def quarantine(ordinal: int, path: str) -> str:
+    """Returns where the bytes of a file are kept that a foreign commit brought."""
+    return f"coordination/quarantine/{ordinal:09d}/{path}"
+
+
+def branch_ref(branch: str) -> str:
+    """Returns the ref of a ledger's branch."""
+    return f"refs/heads/{branch}"
+
+
+def heartbeat_ref(builder: str) -> str:
+    """Returns the ref that holds a builder's heartbeat; outside refs/heads, where no history rule binds."""
+    return f"{HEARTBEAT_PREFIX}{builder}"

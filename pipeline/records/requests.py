@@ -1,0 +1,308 @@
+"""What can be asked of the ledger: one frozen record per request, told apart by `kind`.
+
+A request is written into the commit that carries it out, so it holds facts only, and no field that is not
+named here: an older reducer must not pass over what a newer asker meant.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError, model_validator
+
+from pipeline.errors import RecordInvalid
+from pipeline.records.base import Record
+from pipeline.records.builders import Builder, Heartbeat, System
+from pipeline.records.builds import BuildConfig, Failure, FailureClass
+from pipeline.records.messages import MAXIMUM_BODY, MAXIMUM_SUBJECT, MessageType
+from pipeline.records.names import BranchName, BuilderName, JobId, LockName, Oid
+
+MessageId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
+HolderId = Annotated[str, StringConstraints(min_length=1, max_length=100)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Request(Record):
+    """One request. `builder` is the builder in whose name it is asked."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, use_enum_values=True)
+
+    kind: str
+    builder: BuilderName
+
+
+class Facts(Record):
+    """What a builder says of itself beside a request; None leaves what is known."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ip: str | None = None
+    manager: str | None = None
+    system: System | None = None
+    toolchain: str | None = None
+    heartbeat: Heartbeat | None = None
+
+
+class Order(Request):
+    """A job as it is ordered. `retries` maps a failure class to how often it is tried again."""
+
+    id: JobId
+    type: Literal["build", "test", "deploy"] = "build"
+    priority: int = Field(default=5, ge=1, le=9)
+    branch: BranchName
+    commit: Oid
+    source: str = ""
+    target: BuilderName | None = None
+    requested_by: str = ""
+    options: dict[str, Any] = Field(default_factory=dict)
+    depends_on: list[JobId] = Field(default_factory=list)
+    timeout_seconds: int | None = Field(default=None, gt=0)
+    maximum_losses: int = Field(default=3, ge=0, le=100)
+    retries: dict[FailureClass, Annotated[int, Field(ge=0, le=20)]] = Field(default_factory=dict)
+
+
+class JobCreate(Order):
+    """Puts a job into the queue."""
+
+    kind: Literal["job.create"]
+
+
+class JobStart(Order):
+    """Creates a job and claims it at once; with `wait`, a busy builder leaves it in the queue."""
+
+    kind: Literal["job.start"]
+    holder: HolderId
+    wait: bool = False
+    facts: Facts | None = None
+
+
+class JobClaim(Request):
+    """Claims `job_id`, or the next job that fits the builder."""
+
+    kind: Literal["job.claim"]
+    holder: HolderId
+    job_id: JobId | None = None
+    facts: Facts | None = None
+
+
+class JobComplete(Request):
+    """Reports how an attempt ended. Payloads: `manifest`, `log`, `summary`, `structured`, each optional."""
+
+    kind: Literal["job.complete"]
+    job_id: JobId
+    token: str
+    outcome: Literal["succeeded", "failed", "cancelled"]
+    duration_seconds: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    artifacts: list[str] = Field(default_factory=list)
+    failure: Failure | None = None
+    facts: Facts | None = None
+
+    @model_validator(mode="after")
+    def _has_its_reason(self) -> JobComplete:
+        if (self.outcome == "failed") > (self.failure is not None):
+            raise ValueError("a failed build says why: `failure` is missing")
+        if self.outcome == "succeeded" and self.failure is not None:
+            raise ValueError("a build that succeeded has no `failure`")
+        return self
+
+
+class JobCancel(Request):
+    kind: Literal["job.cancel"]
+    job_id: JobId
+    reason: str = ""
+
+
+class JobRequeue(Request):
+    """Gives up an attempt whose process is gone.
+
+    Observations: `process_dead` (how the builder's own recovery proved it), or `silence_seconds` (for how
+    long another builder saw no change).
+    """
+
+    kind: Literal["job.requeue"]
+    job_id: JobId
+    token: str
+    reason: str = ""
+
+
+class JobRetry(Request):
+    """Orders by hand a new job `id` that repeats `job_id`. `archive` is where that is sealed, if it is."""
+
+    kind: Literal["job.retry"]
+    id: JobId
+    job_id: JobId
+    archive: str | None = None
+    resume: bool = False
+    target: BuilderName | None = None
+    requested_by: str = ""
+
+
+class Lease(Request):
+    """The terms of a lease that is asked for. `holder` is the asking process's random id."""
+
+    holder: HolderId
+    ttl_seconds: Seconds
+    interval_seconds: Seconds
+    purpose: str = Field(default="", max_length=200)
+
+
+class LockAcquire(Lease):
+    """Asks for all of `names` or none; with `wait`, joins the queue of each."""
+
+    kind: Literal["lock.acquire"]
+    names: list[LockName] = Field(min_length=1, max_length=20)
+    wait: bool = False
+
+
+class LockTakeover(Lease):
+    """Puts a silent holder aside. Observation: `silence_seconds`, with `nonce` seen all the while."""
+
+    kind: Literal["lock.takeover"]
+    name: LockName
+    token: str
+    nonce: str | None = None
+
+
+class LockRelease(Request):
+    """Gives back locks: name -> token. `waited`: the holder had waited for its predecessor to be gone."""
+
+    kind: Literal["lock.release"]
+    locks: dict[LockName, str] = Field(min_length=1)
+    waited: bool = False
+
+
+class LockBreak(Request):
+    """Frees a lock by force. `token` is None for a lock that an older tool wrote without one."""
+
+    kind: Literal["lock.break"]
+    name: LockName
+    token: str | None
+    reason: str = ""
+
+
+class LockReady(Request):
+    """The holder has waited for its predecessor to be gone."""
+
+    kind: Literal["lock.ready"]
+    name: LockName
+    token: str
+
+
+class LockLeave(Request):
+    """Leaves the queue, or gives back what was granted meanwhile. `op` names the waiter."""
+
+    kind: Literal["lock.leave"]
+    op: str
+
+
+class LockEvict(Request):
+    """Removes a waiter that no longer renews itself. Observation: `silence_seconds`."""
+
+    kind: Literal["lock.evict"]
+    op: str
+
+
+class MessageSend(Request):
+    """Sends a message from `builder`. `thread` counts only where the message replied to is sealed."""
+
+    kind: Literal["message.send"]
+    id: MessageId
+    to: str
+    type: MessageType = "info"
+    subject: str = Field(max_length=MAXIMUM_SUBJECT)
+    body: str = Field(default="", max_length=MAXIMUM_BODY)
+    in_reply_to: str | None = None
+    thread: str | None = None
+    auto: bool = False
+
+
+class MessageRead(Request):
+    """Marks messages as read by `builder`. `archives` maps an id to where it is sealed, if not indexed."""
+
+    kind: Literal["message.read"]
+    ids: list[str] = Field(min_length=1, max_length=1000)
+    archives: dict[str, str] = Field(default_factory=dict)
+
+
+class MessageAck(Request):
+    """Marks messages as read and acknowledged by `builder`."""
+
+    kind: Literal["message.ack"]
+    ids: list[str] = Field(min_length=1, max_length=1000)
+    archives: dict[str, str] = Field(default_factory=dict)
+
+
+class StatusSet(Request):
+    kind: Literal["status.set"]
+    facts: Facts
+
+
+class ConfigSet(Request):
+    kind: Literal["config.set"]
+    config: BuildConfig
+
+
+class RegistrySet(Request):
+    """Adds or changes a builder of the registry, or removes it."""
+
+    kind: Literal["registry.set"]
+    entry: Builder
+    remove: bool = False
+
+
+class Withdraw(Request):
+    """Undoes, in the state as it is now, what the operation `op` was granted."""
+
+    kind: Literal["withdraw"]
+    op: str = Field(min_length=1)
+
+
+class RaiseEpoch(Request):
+    """Repairs a rewind. `seen` are epochs met anywhere, `abandoned_locks` the locks that were held in the
+    abandoned tips: name -> ttl in seconds.
+    """
+
+    kind: Literal["ledger.raise_epoch"]
+    abandoned_tips: list[Oid] = Field(min_length=1)
+    seen: list[int] = Field(default_factory=list)
+    abandoned_locks: dict[LockName, float] = Field(default_factory=dict)
+
+
+AnyRequest = Annotated[
+    JobCreate
+    | JobStart
+    | JobClaim
+    | JobComplete
+    | JobCancel
+    | JobRequeue
+    | JobRetry
+    | LockAcquire
+    | LockTakeover
+    | LockRelease
+    | LockBreak
+    | LockReady
+    | LockLeave
+    | LockEvict
+    | MessageSend
+    | MessageRead
+    | MessageAck
+    | StatusSet
+    | ConfigSet
+    | RegistrySet
+    | Withdraw
+    | RaiseEpoch,
+    Field(discriminator="kind"),
+]
+
+_ADAPTER: TypeAdapter[Request] = TypeAdapter(AnyRequest)
+
+
+def parse_request(value: Any) -> Request:
+    """Makes a request of parsed JSON. Raises RecordInvalid that names the field."""
+    try:
+        return _ADAPTER.validate_python(value)
+    except ValidationError as exc:
+        first = exc.errors(include_url=False)[0]
+        kind = value.get("kind") if isinstance(value, dict) else None
+        field = ".".join(str(part) for part in first["loc"] if part != kind)
+        raise RecordInvalid(f"request {kind}" if kind else "request", field, first["msg"]) from exc
