@@ -264,7 +264,7 @@ def entry_records(batch: Batch, step: Step, blobs: Mapping[int, Mapping[str, str
 
 
 def batch_of(transaction: Transaction, payload: Mapping[str, bytes]) -> Batch:
-    """Returns the batch that a record tells of; `payload` maps blob ids to bytes (a refused one kept none)."""
+    """Returns the batch that a record tells of; `payload` maps blob ids to bytes (refused: none kept)."""
     items = [
         Item(
             e.sequence,

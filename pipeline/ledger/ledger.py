@@ -60,13 +60,18 @@ class Settings:
 
 @dataclass(frozen=True)
 class Standing:
-    """What a tip amounts to: the view to decide on. `recorded` differs from `tip` after a foreign commit."""
+    """What a tip amounts to: the view to decide on.
+
+    After a foreign commit `recorded` is the newest commit below the tip that a transaction made, `tree` is
+    its tree, and `adopted` what the next transaction writes of the foreign changes.
+    """
 
     tip: str
     tree: TreeView
     view: View
     state: LedgerState
     recorded: str
+    adopted: Mapping[str, bytes | None] = field(default_factory=dict)
 
 
 @dataclass
@@ -248,6 +253,10 @@ class Ledger:
         if marks.known and (known is None or known.closed):
             raise WriterConflict(f"the ledger does not know writer {marks.writer}, or closed it")
         found = self._found_in_history(standing, [e for e in entries if e.searched])
+        for entry in entries:
+            outcome = chain.lookup(standing.state, marks.writer, entry.sequence, entry.op)
+            if outcome is not None:
+                found[entry.sequence] = outcome
         if found:
             self.store.answer_unpushed(marks.writer, found)
             return None
@@ -255,7 +264,7 @@ class Ledger:
         step = chain.advance(standing.view, batch, self._decide)
         if not step.changed:
             return _Plan(standing, batch, step, None)
-        root, objects = write_tree(standing.tree, step.writes)
+        root, objects = write_tree(standing.tree, {**standing.adopted, **step.writes})
         blobs = {e.sequence: {n: make("blob", d).oid for n, d in e.payloads.items()} for e in entries}
         record = Transaction(
             reducer=self._settings.reducer,
@@ -297,7 +306,7 @@ class Ledger:
             return self._read_what_became(attempt, ops, pushed)
 
     def _read_what_became(self, attempt: Attempt, ops: Mapping[int, str], pushed: Pushed) -> bool:
-        """Settles an attempt that the remote turned down: its words are not believed before its state is read.
+        """Settles an attempt that was turned down: the remote's words are not believed before its state.
 
         A push that races with its own success is refused in the same words as a lock left behind, or as
         stale; the completion record in what stands there now is the only proof.
@@ -343,7 +352,7 @@ class Ledger:
         return live
 
     def _be_reborn(self, seen: list[Entry]) -> None:
-        """Takes a new writer id, unless another leader has finished these entries, or was reborn, meanwhile."""
+        """Takes a new writer id, unless another leader finished these entries or was reborn meanwhile."""
         marks = self.store.marks()
         pending = {e.sequence for e in self.store.open_entries()}
         if self.store.attempt() is not None or not {e.sequence for e in seen} <= pending:
@@ -367,8 +376,8 @@ class Ledger:
             commits = self.refs.since(standing.tip, base)
             if commits is None:
                 raise StoreError(
-                    f"The history since {base} is cut off, so it cannot be told what of the outbox was applied.",
-                    remedy="Make the remote's full history reachable (`git fetch --unshallow`), then run `invoke recover`.",
+                    f"The history since {base} is cut off: it cannot be told what of the outbox was applied.",
+                    remedy="Make the remote's full history reachable, then run `invoke recover`.",
                 )
             ops = {e.op: e.outcome for c in commits for e in self._entries_of(c)}
             found.update({e.sequence: ops[e.op] for e in entries if e.base == base and e.op in ops})
@@ -390,7 +399,7 @@ class Ledger:
         if self._clock.boottime() >= until:
             raise OutcomeUnknown(
                 f"The remote did not answer: {pushed.error.message if pushed.error else 'connection lost'}",
-                remedy="Nothing is lost: it waits in the outbox. Run `invoke recover` once the remote answers.",
+                remedy="It waits in the outbox. Run `invoke recover` once the remote answers.",
             ) from pushed.error
         self._clock.sleep(min(1.0, max(0.05, (until - self._clock.boottime()) / 8)))
 
@@ -426,8 +435,8 @@ class Ledger:
             )
         if not contained:
             raise LedgerRewound(
-                f"The remote was rewound: it is at {(tip or 'nothing')[:12]}, which does not contain {mark[:12]}, "
-                "the last commit that this machine has seen. Nothing is written any more.",
+                f"The remote was rewound: it is at {(tip or 'nothing')[:12]}, which lacks {mark[:12]}, the last "
+                "commit that this machine has seen. Nothing is written any more.",
                 remedy=f"Push {mark[:12]} back from a clone that has it, or run `invoke ledger.raise_epoch`.",
             )
 
@@ -435,7 +444,7 @@ class Ledger:
         if TreeView(self._read, self._commit(tip).tree).read(paths.LEDGER) is None:
             raise NotALedger(
                 f"The branch holds something else: its tip {tip[:12]} has no `{paths.LEDGER}`.",
-                remedy="Point `ledger` at another repository or branch, or run `invoke ledger.init` on an empty one.",
+                remedy="Point `ledger` at another repository, or run `invoke ledger.init` on an empty one.",
             )
 
     def _stand(self) -> Standing:
@@ -448,11 +457,13 @@ class Ledger:
         recorded = self._last_recorded(tip)
         tree = TreeView(self._read, self._commit(recorded).tree)
         view: View = tree
+        adopted: Mapping[str, bytes | None] = {}
         if recorded != tip:
             foreign = TreeView(self._read, self._commit(tip).tree)
             ordinal = chain.read_state(tree).ordinal + 1
-            view = chain.adopt_foreign(tree, foreign, tip, self._adopt, ordinal)
-        self._standing = Standing(tip, tree, view, chain.read_state(view), recorded)
+            view = overlay = chain.adopt_foreign(tree, foreign, tip, self._adopt, ordinal)
+            adopted = overlay.writes
+        self._standing = Standing(tip, tree, view, chain.read_state(view), recorded, adopted)
         return self._standing
 
     def _last_recorded(self, tip: str) -> str:
@@ -482,8 +493,8 @@ class Ledger:
         best = sorted(oid for oid, ordinal in recorded.items() if ordinal == newest)
         if len(best) > 1:
             raise LedgerError(
-                f"Two chains meet below {tip[:12]}: {best[0][:12]} and {best[1][:12]} are both transaction {newest}.",
-                remedy="Reset the branch to the right one of the two, then run `invoke ledger.raise_epoch`.",
+                f"Two chains meet below {tip[:12]}: {best[0][:12]} and {best[1][:12]} are transaction {newest}.",
+                remedy="Reset the branch to the right one, then run `invoke ledger.raise_epoch`.",
             )
         return best[0]
 

@@ -174,7 +174,8 @@ class Store:
                 return
             for sequence, outcome in outcomes.items():
                 db.execute(
-                    "update entries set state='answered', outcome=? where sequence=? and attempt=? and state='attempted'",
+                    "update entries set state='answered', outcome=?"
+                    " where sequence=? and attempt=? and state='attempted'",
                     (_json(outcome), sequence, commit),
                 )
             _close(db, commit)
@@ -438,6 +439,6 @@ def _translated(error: Exception, folder: Path) -> StoreError:
     if "malformed" in text or "not a database" in text:
         return StoreError(
             f"The outbox {folder}/outbox.db is damaged: {text}.",
-            remedy="Move the folder aside; the next command makes a new one. What was in it and not in the ledger is lost.",
+            remedy="Move the folder aside; the next command makes a new one, without what waited in this one.",
         )
     return StoreError(f"The outbox {folder} failed: {text}.", remedy="Run the command again.")

@@ -178,7 +178,9 @@ def test_history_cannot_be_rewritten_on_remotes_that_we_make(tmp_path: Path) -> 
     root = commit(refs, None, "root")
     refs.push(root, None)
     other = commit(refs, None, "other")
-    forced = run(["git", "--git-dir", tmp_path / "a.git", "push", str(bare), f"+{other}:{refs.ref}"], check=False)
+    forced = run(
+        ["git", "--git-dir", tmp_path / "a.git", "push", str(bare), f"+{other}:{refs.ref}"], check=False
+    )
     deleted = run(["git", "--git-dir", tmp_path / "a.git", "push", str(bare), f":{refs.ref}"], check=False)
     assert forced.returncode != 0
     assert deleted.returncode != 0

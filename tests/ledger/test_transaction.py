@@ -105,7 +105,9 @@ def faults(remote: MemoryRemote, *kinds: Fault) -> None:
     remote.fault = lambda step: queue.pop(0) if step == "push" and queue else "none"
 
 
-@pytest.mark.parametrize("kinds", [("lost",), ("unanswered",), ("lost", "unanswered"), ("unanswered", "lost", "lost")])
+@pytest.mark.parametrize(
+    "kinds", [("lost",), ("unanswered",), ("lost", "unanswered"), ("unanswered", "lost", "lost")]
+)
 def test_unknown_outcome_is_applied_once(tmp_path: Path, kinds: tuple[Fault, ...]) -> None:
     """Whether the request or its answer was lost, the effect is there exactly once, and answered."""
     remote = MemoryRemote()

@@ -105,7 +105,14 @@ class Node:
         self.folder = folder / name
         self.store = Store(self.folder, identity=name, new_id=f"{name}-writer")
         self.ledger = Ledger(
-            self.store, refs, decide, adopt, self.clock, self.random, self.processes, Settings(author=name, reducer=reducer)
+            self.store,
+            refs,
+            decide,
+            adopt,
+            self.clock,
+            self.random,
+            self.processes,
+            Settings(author=name, reducer=reducer),
         )
 
     def reopen(self, *, identity: str | None = None, new_id: str = "reopened-writer") -> Node:
@@ -116,7 +123,14 @@ class Node:
         node.processes = FakeProcesses(f"{self.name}-other")
         node.processes.dead = self.processes.dead
         node.ledger = Ledger(
-            node.store, self.refs, decide, adopt, self.clock, self.random, node.processes, Settings(author=self.name)
+            node.store,
+            self.refs,
+            decide,
+            adopt,
+            self.clock,
+            self.random,
+            node.processes,
+            Settings(author=self.name),
         )
         return node
 
