@@ -3,8 +3,8 @@
 What lives here: where the sample's files are, which of them belong to it, and the stream from which
 `git fast-import` makes its branches. What must not: running git; the caller feeds it the stream.
 
-The sample's folder holds `tree/`, the source tree of the branch `ExternalNew`, and one folder for each further
-branch in `branches/`: files that replace, or are added to, those of the tree.
+The sample's folder holds `tree/`, the source tree of the branch `ExternalNew`, and in `branches/` one folder
+for each further branch: files that replace, or are added to, those of the tree.
 
 Guarantee: the same files give the same commit ids on every machine. Names, dates and messages are fixed, and
 nothing is taken from a file but its path and its bytes. A file is executable when it begins with `#!`: the
@@ -44,7 +44,13 @@ _IGNORED_NAMES: Final = (
     ".vscode",
 )
 #: What debhelper leaves behind in a folder `debian`, beside folders.
-_IGNORED_IN_DEBIAN: Final = ("files", "debhelper-build-stamp", "*.debhelper", "*.debhelper.log", "*.substvars")
+_IGNORED_IN_DEBIAN: Final = (
+    "files",
+    "debhelper-build-stamp",
+    "*.debhelper",
+    "*.debhelper.log",
+    "*.substvars",
+)
 
 
 def sample_root() -> Path:
@@ -68,15 +74,18 @@ def branches(root: Path) -> list[str]:
     overlays = root / "branches"
     if not overlays.is_dir():
         return [MAIN_BRANCH]
-    return [MAIN_BRANCH, *sorted(entry.name for entry in overlays.iterdir() if entry.is_dir() and _belongs(entry))]
+    return [
+        MAIN_BRANCH,
+        *sorted(entry.name for entry in overlays.iterdir() if entry.is_dir() and _belongs(entry)),
+    ]
 
 
 def fast_import_stream(root: Path) -> Iterator[bytes]:
     """Yields a `git fast-import` stream that makes every branch: one commit, or one on top of `ExternalNew`.
 
     Meant for an empty repository. Where the branches exist already, importing the same sample again changes
-    nothing, and importing another needs `--force`, as the commits do not follow each other. A stream cut short
-    is refused by git, since it ends with `done`.
+    nothing, and importing another needs `--force`, as the commits do not follow each other. git refuses a
+    stream that was cut short, since the whole one ends with `done`.
 
     Raises `SourceError` for what a commit that is the same everywhere cannot hold.
     """
@@ -105,8 +114,8 @@ def fast_import_stream(root: Path) -> Iterator[bytes]:
 def sample_digest(root: Path) -> str:
     """Returns the SHA-256, in hex, of all that the sample's branches are made of.
 
-    It changes exactly when some commit id does, so a repository made from the sample is current as long as the
-    digest is the one that was noted when it was made.
+    A repository made from the sample is current as long as this is the digest that was noted when it was
+    made. What does not belong to the sample, such as a `target` folder, has no part in it.
     """
     digest = hashlib.sha256()
     for chunk in fast_import_stream(root):
@@ -146,7 +155,7 @@ def _files(folder: Path) -> list[str]:
             path = entry.relative_to(folder).as_posix()
             if entry.is_symlink() or not (path.isascii() and path.isprintable() and '"' not in path):
                 raise SourceError(
-                    f"The embedded sample cannot hold `{entry}`: a symbolic link, or a name with unusual characters.",
+                    f"The embedded sample cannot hold `{entry}`: a link, or not a plain ASCII name.",
                     remedy="Remove it, or make it a plain file with a plain name.",
                 )
             if entry.is_dir():

@@ -66,7 +66,8 @@ class JarSubstitute(Record):
 class DownloadSubstitute(Record):
     """One URL that the build may fetch outside Maven and npm, with the bytes it gets: `text` or `file`.
 
-    `file` is relative to the recipe's own folder. `sha256` pins the bytes that are served.
+    A URL that begins with `{loopback}` is a path of the stand-in server itself. `file` is relative to the
+    recipe's own folder. `sha256` pins the bytes that are served.
     """
 
     url: str
@@ -103,8 +104,8 @@ class CloudStackSettings(Record):
 class BuildSettings(Record):
     """`parallel_builds` is Maven's -T, as a number of threads; 0 leaves the reactor sequential.
 
-    The fields after it are additions to the older format. `repository` of CloudStackSettings empty
-    means: the embedded sample.
+    The fields after it are additions to the older format. `recipe` names a recipe file whose settings lie
+    over these. `repository` of CloudStackSettings empty means: the embedded sample.
     """
 
     maven_opts: str = ""
@@ -114,6 +115,7 @@ class BuildSettings(Record):
     properties: dict[str, str] = Field(default_factory=dict)
     environment: dict[str, str] = Field(default_factory=dict)
     substitutes: Substitutes = Field(default_factory=Substitutes)
+    recipe: str | None = None
     timeout_seconds: int = 4 * 3600
     minimum_disk_gb: float = 15.0
     minimum_memory_gb: float = 4.0

@@ -35,11 +35,16 @@ class Token:
 
 
 class Predecessor(Record):
-    """The holder that a takeover put aside; kept until the successor has seen it silent."""
+    """The holder that was put aside; kept until its successor knows that it works no more.
+
+    `nonce` is the last one that the challenger saw of it. `ttl_seconds` is the longest time for which it,
+    or a holder before it that nobody had waited for, was trusted: the time to wait in doubt.
+    """
 
     owner: str
-    token: str
+    token: str | None
     nonce: str | None = None
+    ttl_seconds: float = 0.0
 
 
 class Lock(Record):

@@ -18,16 +18,22 @@ from pipeline.records.messages import MAXIMUM_BODY, MAXIMUM_SUBJECT, MessageType
 from pipeline.records.names import BranchName, BuilderName, JobId, LockName, Oid
 
 MessageId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
+TokenText = Annotated[str, StringConstraints(pattern=r"^[0-9]+\.[0-9]+\.[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}$")]
 HolderId = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Request(Record):
-    """One request. `builder` is the builder in whose name it is asked."""
+    """One request; `kind` tells what for."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, use_enum_values=True)
 
     kind: str
+
+
+class Asked(Request):
+    """A request of a builder: `builder` is the one in whose name it is asked."""
+
     builder: BuilderName
 
 
@@ -43,7 +49,7 @@ class Facts(Record):
     heartbeat: Heartbeat | None = None
 
 
-class Order(Request):
+class Order(Asked):
     """A job as it is ordered. `retries` maps a failure class to how often it is tried again."""
 
     id: JobId
@@ -76,7 +82,7 @@ class JobStart(Order):
     facts: Facts | None = None
 
 
-class JobClaim(Request):
+class JobClaim(Asked):
     """Claims `job_id`, or the next job that fits the builder."""
 
     kind: Literal["job.claim"]
@@ -85,12 +91,12 @@ class JobClaim(Request):
     facts: Facts | None = None
 
 
-class JobComplete(Request):
+class JobComplete(Asked):
     """Reports how an attempt ended. Payloads: `manifest`, `log`, `summary`, `structured`, each optional."""
 
     kind: Literal["job.complete"]
     job_id: JobId
-    token: str
+    token: TokenText
     outcome: Literal["succeeded", "failed", "cancelled"]
     duration_seconds: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     artifacts: list[str] = Field(default_factory=list)
@@ -106,13 +112,13 @@ class JobComplete(Request):
         return self
 
 
-class JobCancel(Request):
+class JobCancel(Asked):
     kind: Literal["job.cancel"]
     job_id: JobId
     reason: str = ""
 
 
-class JobRequeue(Request):
+class JobRequeue(Asked):
     """Gives up an attempt whose process is gone.
 
     Observations: `process_dead` (how the builder's own recovery proved it), or `silence_seconds` (for how
@@ -121,11 +127,11 @@ class JobRequeue(Request):
 
     kind: Literal["job.requeue"]
     job_id: JobId
-    token: str
+    token: TokenText
     reason: str = ""
 
 
-class JobRetry(Request):
+class JobRetry(Asked):
     """Orders by hand a new job `id` that repeats `job_id`. `archive` is where that is sealed, if it is."""
 
     kind: Literal["job.retry"]
@@ -137,7 +143,7 @@ class JobRetry(Request):
     requested_by: str = ""
 
 
-class Lease(Request):
+class Lease(Asked):
     """The terms of a lease that is asked for. `holder` is the asking process's random id."""
 
     holder: HolderId
@@ -159,19 +165,19 @@ class LockTakeover(Lease):
 
     kind: Literal["lock.takeover"]
     name: LockName
-    token: str
+    token: TokenText
     nonce: str | None = None
 
 
-class LockRelease(Request):
+class LockRelease(Asked):
     """Gives back locks: name -> token. `waited`: the holder had waited for its predecessor to be gone."""
 
     kind: Literal["lock.release"]
-    locks: dict[LockName, str] = Field(min_length=1)
+    locks: dict[LockName, TokenText] = Field(min_length=1)
     waited: bool = False
 
 
-class LockBreak(Request):
+class LockBreak(Asked):
     """Frees a lock by force. `token` is None for a lock that an older tool wrote without one."""
 
     kind: Literal["lock.break"]
@@ -180,29 +186,29 @@ class LockBreak(Request):
     reason: str = ""
 
 
-class LockReady(Request):
+class LockReady(Asked):
     """The holder has waited for its predecessor to be gone."""
 
     kind: Literal["lock.ready"]
     name: LockName
-    token: str
+    token: TokenText
 
 
-class LockLeave(Request):
+class LockLeave(Asked):
     """Leaves the queue, or gives back what was granted meanwhile. `op` names the waiter."""
 
     kind: Literal["lock.leave"]
     op: str
 
 
-class LockEvict(Request):
+class LockEvict(Asked):
     """Removes a waiter that no longer renews itself. Observation: `silence_seconds`."""
 
     kind: Literal["lock.evict"]
     op: str
 
 
-class MessageSend(Request):
+class MessageSend(Asked):
     """Sends a message from `builder`. `thread` counts only where the message replied to is sealed."""
 
     kind: Literal["message.send"]
@@ -216,7 +222,7 @@ class MessageSend(Request):
     auto: bool = False
 
 
-class MessageRead(Request):
+class MessageRead(Asked):
     """Marks messages as read by `builder`. `archives` maps an id to where it is sealed, if not indexed."""
 
     kind: Literal["message.read"]
@@ -224,7 +230,7 @@ class MessageRead(Request):
     archives: dict[str, str] = Field(default_factory=dict)
 
 
-class MessageAck(Request):
+class MessageAck(Asked):
     """Marks messages as read and acknowledged by `builder`."""
 
     kind: Literal["message.ack"]
@@ -232,17 +238,17 @@ class MessageAck(Request):
     archives: dict[str, str] = Field(default_factory=dict)
 
 
-class StatusSet(Request):
+class StatusSet(Asked):
     kind: Literal["status.set"]
     facts: Facts
 
 
-class ConfigSet(Request):
+class ConfigSet(Asked):
     kind: Literal["config.set"]
     config: BuildConfig
 
 
-class RegistrySet(Request):
+class RegistrySet(Asked):
     """Adds or changes a builder of the registry, or removes it."""
 
     kind: Literal["registry.set"]
@@ -257,7 +263,7 @@ class Withdraw(Request):
     op: str = Field(min_length=1)
 
 
-class RaiseEpoch(Request):
+class RaiseEpoch(Asked):
     """Repairs a rewind. `seen` are epochs met anywhere, `abandoned_locks` the locks that were held in the
     abandoned tips: name -> ttl in seconds.
     """

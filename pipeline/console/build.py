@@ -1,0 +1,88 @@
+"""The end of a build as a person or a program reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pipeline.console.terminal import duration, say, show_json, show_table, size
+from pipeline.console.views import plain
+from pipeline.errors import FAILURE_EXIT_CODES
+from pipeline.operations.report import Report
+
+_MODULES_SHOWN = 12
+
+
+def show_build(reports: Sequence[Report], as_json: bool) -> int:
+    """Shows how builds ended and returns the exit code: 0 only if none failed."""
+    if as_json:
+        shown = [_as_json(report) for report in reports]
+        show_json(shown[0] if len(shown) == 1 else shown)
+    else:
+        for report in reports:
+            _show(report)
+        if not reports:
+            print("Nothing to do: no queued job fits this builder.")
+    return max((_exit_code(report) for report in reports), default=0)
+
+
+def _exit_code(report: Report) -> int:
+    if report.status in ("succeeded", "queued", "planned"):
+        return 0
+    if report.status == "unreported":
+        return 80
+    kind = report.failure.failure_class if report.failure else report.status
+    return FAILURE_EXIT_CODES.get(str(kind), 70)
+
+
+def _as_json(report: Report) -> dict[str, Any]:
+    value: dict[str, Any] = plain(report)
+    value["artifacts"] = [
+        {"name": a.name, "size_bytes": a.size_bytes, "sha256": a.sha256} for a in report.artifacts
+    ]
+    if report.recipe is None:
+        value.pop("recipe")
+    return value
+
+
+def _show(report: Report) -> None:
+    if report.status == "planned":
+        show_json(plain(report.recipe))
+        say(f"Dry run: {report.branch} at {report.commit[:12]} can be built here. Nothing was recorded.")
+        return
+    if report.status == "queued":
+        print(f"{report.job_id} waits for {report.builder}.")
+        return
+    if report.modules:
+        slowest = sorted(report.modules, key=lambda m: m.duration_seconds or 0, reverse=True)[:_MODULES_SHOWN]
+        rows = [[m.name, duration(m.duration_seconds), m.status] for m in slowest]
+        show_table([f"slowest of {len(report.modules)} modules", "took", "status"], rows, empty="")
+        print()
+    show_table(
+        ["stage", "took", "status"],
+        [[s.name, duration(s.duration_seconds), s.status] for s in report.stages],
+        empty="No stage was begun.",
+    )
+    print()
+    if report.artifacts:
+        rows = [[a.name, size(a.size_bytes), a.sha256] for a in report.artifacts]
+        show_table(["artifact", "size", "SHA-256"], rows, empty="")
+        print()
+    if report.failure:
+        failure = report.failure
+        print(f"FAILED ({failure.failure_class})" + (f" in {failure.module}" if failure.module else ""))
+        print(f"  {failure.message}" + (f"  (line {failure.line} of the log)" if failure.line else ""))
+        if failure.remedy:
+            print(f"  Remedy: {failure.remedy}")
+    costs = report.ledger
+    print(
+        f"{report.status.upper()}: {report.branch} at {report.commit[:12]} on {report.builder}, "
+        f"{report.job_id} attempt {report.attempt}, {duration(report.duration_seconds)}, "
+        f"{costs.get('commits', 0)} commits and {costs.get('pushes', 0)} pushes to the ledger"
+    )
+    if report.manifest:
+        print(f"Manifest: {report.manifest}")
+    if report.log:
+        print(f"Log: {report.log}")
+    if report.status == "unreported":
+        say("Built, not yet reported: the ledger's remote did not answer. The next command reports it.")

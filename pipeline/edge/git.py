@@ -1,0 +1,220 @@
+"""Runs the git commands that builds need: no prompt, no hook, no setting of the system, no secret shown.
+
+Two environments. *Remote* commands keep the user's own configuration, which is where credential helpers
+and SSH keys are found; *local* ones ignore it, so that a checkout is the same whoever makes it.
+Credentials in an address go to git as an HTTP header in its environment: not on a command line, not into a
+repository's configuration, not into a message.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from pipeline.edge.process import Finished, run
+from pipeline.edge.supervisor import Supervised
+from pipeline.errors import BuildFailed, CommandFailed, SourceError, UsageError
+
+_TAIL_BYTES = 64 * 1024
+_SETTINGS = {
+    "core.hooksPath": os.devnull,
+    "core.autocrlf": "false",
+    "core.fsync": "all",
+    # A small fetch would be unpacked file by file; killed, it would leave a commit without its trees.
+    "fetch.unpackLimit": "1",
+    "gc.auto": "0",
+    "maintenance.auto": "false",
+    "http.lowSpeedLimit": "1000",
+    "http.lowSpeedTime": "60",
+    "advice.detachedHead": "false",
+}
+_SECRET = re.compile(r"(?<=://)[^/@\s]+@")
+
+#: What git says, and what it means: (pattern, message, remedy). The first that matches counts.
+_MEANINGS = (
+    (
+        r"dubious ownership",
+        "belongs to another user, and git refuses it",
+        "Run `git config --global --add safe.directory '{place}'` as the user who builds.",
+    ),
+    (
+        r"could not read Username|could not read Password|Authentication failed|terminal prompts disabled"
+        r"|Permission denied \(|HTTP Basic: Access denied|returned error: 40[13]|Invalid username or",
+        "asks for credentials, or does not exist",
+        "Check the address; give the user who builds an SSH key or a git credential helper for it.",
+    ),
+    (
+        r"Host key verification failed",
+        "has an SSH host key that this machine does not know",
+        "Check the key's fingerprint and add it to ~/.ssh/known_hosts (`ssh-keyscan`).",
+    ),
+    (
+        r"not appear to be a git repository|not a git repository|[Rr]epository.*not found|does not exist"
+        r"|No such file or directory|returned error: 404",
+        "is not a git repository",
+        "Check the address: `git ls-remote {place}` has to list branches.",
+    ),
+    (
+        r"Could not resolve host|Connection refused|[Cc]onnection timed out|Network is unreachable|No route to host"
+        r"|unable to access|Connection reset|early EOF|hung up|Operation timed out|Operation too slow|gave no answer",
+        "cannot be reached",
+        "Check the network and the address, then run the same command again.",
+    ),
+    (
+        r"transport '.*' not allowed|remote helper|unknown.*protocol",
+        "has an address of a kind that is not allowed",
+        "Use a path, or an https://, ssh:// or git:// address.",
+    ),
+    (
+        r"No space left on device|Disk quota exceeded",
+        "cannot be copied: the disk is full",
+        "Free disk space.",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Access:
+    """A repository's address without credentials, and the header that carries them."""
+
+    address: str
+    header: str | None = field(default=None, repr=False)
+
+    @property
+    def is_local(self) -> bool:
+        return self.address.startswith(("/", "file://"))
+
+
+def split_credentials(source: str) -> Access:
+    """Parses an address. Raises UsageError for one that git could take for an option, or that has a newline."""
+    if not source or source.startswith("-") or any(ord(char) < 32 for char in source):
+        raise UsageError(f"{masked(source)!r} cannot be a repository's address.")
+    if "://" not in source:
+        is_path = "/" in source.partition(":")[0] or ":" not in source
+        return Access(str(Path(source).expanduser().resolve())) if is_path else Access(source)
+    parts = urlsplit(source)
+    user, at, host = parts.netloc.rpartition("@")
+    if not at:
+        return Access(source)
+    if parts.scheme in ("http", "https"):
+        name, _, password = user.partition(":")
+        token = base64.b64encode(f"{unquote(name)}:{unquote(password)}".encode()).decode()
+        return Access(urlunsplit(parts._replace(netloc=host)), f"Authorization: Basic {token}")
+    return Access(urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}@{host}")))
+
+
+def masked(text: str) -> str:
+    """Returns a text without the credentials of the addresses in it."""
+    return _SECRET.sub("", text)
+
+
+def environment(access: Access | None = None, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Returns git's whole environment: remote when `access` is given, else local. `extra` are settings."""
+    settings = {**_SETTINGS, **(extra or {})}
+    env = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "GIT_CONFIG_NOSYSTEM": "1"}
+    env |= {"GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "", "GIT_LFS_SKIP_SMUDGE": "1"}
+    if access is None:
+        env |= {"GIT_CONFIG_GLOBAL": os.devnull, "HOME": "/nonexistent"}
+    else:
+        for name in ("HOME", "USER", "SSH_AUTH_SOCK", "XDG_CONFIG_HOME", "GIT_CONFIG_GLOBAL", "TMPDIR"):
+            if name in os.environ:
+                env[name] = os.environ[name]
+        for name in (
+            "http_proxy",
+            "https_proxy",
+            "no_proxy",
+            "all_proxy",
+            "HTTPS_PROXY",
+            "NO_PROXY",
+            "ALL_PROXY",
+        ):
+            if name in os.environ:
+                env[name] = os.environ[name]
+        env["GIT_SSH_COMMAND"] = (
+            os.environ.get("GIT_SSH_COMMAND", "ssh") + " -o BatchMode=yes -o ConnectTimeout=15"
+        )
+        # `ext::` and its like run programs. A submodule may name a local path only where the source is one.
+        env["GIT_ALLOW_PROTOCOL"] = "http:https:ssh:git" + (":file" if access.is_local else "")
+        if access.header is not None:
+            settings[f"http.{access.address}.extraHeader"] = access.header
+    env["GIT_CONFIG_COUNT"] = str(len(settings))
+    for index, (key, value) in enumerate(settings.items()):
+        env[f"GIT_CONFIG_KEY_{index}"], env[f"GIT_CONFIG_VALUE_{index}"] = key, value
+    return env
+
+
+def git(
+    *words: str,
+    cwd: Path | None = None,
+    access: Access | None = None,
+    settings: Mapping[str, str] | None = None,
+    input: bytes = b"",
+    timeout: float = 120.0,
+    check: bool = True,
+) -> Finished:
+    """Runs one short git command. Raises CommandFailed, CommandTimedOut."""
+    env = environment(access, settings)
+    return run(["git", *words], cwd=cwd, env=env, input=input, timeout=timeout, check=check)
+
+
+def git_long(
+    *words: str,
+    cwd: Path,
+    access: Access | None = None,
+    settings: Mapping[str, str] | None = None,
+    timeout: float = 3600.0,
+    cancelled: Callable[[], str | None] = lambda: None,
+) -> None:
+    """Runs a git command that may take long, supervised: it ends with the pipeline, and can be cancelled.
+
+    Raises CommandFailed with the last of what it said, BuildFailed (cancelled).
+    """
+    tail = bytearray()
+
+    def keep(data: bytes) -> None:
+        tail.extend(data)
+        del tail[:-_TAIL_BYTES]
+
+    with Supervised(
+        ["git", *words],
+        cwd=cwd,
+        env=environment(access, settings),
+        marker=f"source.{os.getpid()}",
+        deadline_seconds=timeout,
+    ) as tree:
+        ended = tree.run(keep, poll=lambda elapsed: cancelled())
+    if ended.exit_status == 0:
+        return
+    said = masked(tail.decode(errors="replace")).strip()
+    if ended.reason == "timeout":
+        raise CommandFailed(f"`git {words[0]}` gave no answer within {timeout:g} s", stderr_tail=said)
+    if ended.reason is not None:
+        raise BuildFailed(f"Cancelled while git was fetching: {ended.reason}.", failure_class="cancelled")
+    status = ended.exit_status if ended.exit_status is not None else -(ended.killed_by or 0)
+    last = said.splitlines()[-1] if said else ""
+    raise CommandFailed(
+        f"`git {words[0]}` ended with status {status}: {last}", returncode=status, stderr_tail=said
+    )
+
+
+def source_error(access: Access, failed: CommandFailed) -> SourceError:
+    """Says what a failed git command means for the source, without its credentials."""
+    said = masked(f"{failed.stderr_tail}\n{failed.message}")
+    for pattern, message, remedy in _MEANINGS:
+        if re.search(pattern, said):
+            place = access.address
+            return SourceError(
+                f"The source {place} {message}: {_last_words(said)}", remedy=remedy.format(place=place)
+            )
+    return SourceError(f"The source {access.address} cannot be used: {_last_words(said)}")
+
+
+def _last_words(said: str) -> str:
+    lines: Sequence[str] = [line.strip() for line in said.splitlines() if line.strip()]
+    fatal = [line for line in lines if line.startswith(("fatal:", "error:", "remote:", "ssh:"))]
+    return (fatal or lines or ["git said nothing"])[0][:300]

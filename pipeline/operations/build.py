@@ -1,0 +1,219 @@
+"""The main job: a branch becomes verified packages, and every step of it stands in the ledger.
+
+    recover -> resolve and check (nothing recorded yet) -> hold the machine -> claim (ONE commit)
+            -> build -> keep the artifacts -> complete (ONE commit)
+
+Whatever happens in between, the job ends in exactly one terminal state: here, or by whoever recovers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.edge.identity import machine_id
+from pipeline.edge.machine_lock import MachineLock
+from pipeline.errors import MachineBusy, NotFound, UsageError
+from pipeline.operations import site as sites
+from pipeline.operations.attempt import Claimed, run_attempt
+from pipeline.operations.prepare import Prepared, Wanted, prepare
+from pipeline.operations.queue import find, place
+from pipeline.operations.recover import recover
+from pipeline.operations.report import Report
+from pipeline.operations.site import Site
+from pipeline.records.base import dump_json
+from pipeline.records.names import check_name
+
+
+@dataclass(frozen=True)
+class Order:
+    """What was asked for on the command line."""
+
+    branch: str
+    commit: str | None = None
+    source: str | None = None
+    on: str | None = None
+    priority: int = 5
+    timeout_minutes: int | None = None
+    wait_seconds: float | None = None
+    packages: bool = True
+    keep_going: bool = False
+    recipe: str | None = None
+    dry_run: bool = False
+
+
+def build(site: Site, order: Order) -> list[Report]:
+    """Builds a branch here, or orders it on other builders (`on`).
+
+    Raises what refuses the build before anything is recorded (SourceError, PreflightFailed, ConfigInvalid,
+    MachineBusy), NotReported for a build whose result waits in the outbox, and LedgerError.
+    """
+    wanted = _wanted(site, order)
+    if order.on and order.on != site.builder:
+        return _order_elsewhere(site, order, wanted)
+    _announce(site, wanted)
+    lock = MachineLock(site.settings.machine_lock)
+    recover(site, quiet=True)
+    prepared = prepare(site, wanted)
+    if order.dry_run:
+        return [_planned(site, wanted, prepared)]
+    queued = _hold_machine(site, lock, order, wanted, prepared)
+    try:
+        claimed = _claim(site, wanted, prepared, queued)
+        return [run_attempt(site, claimed, prepared)]
+    finally:
+        lock.release()
+
+
+def work_once(site: Site) -> list[Report]:
+    """Takes the next job that this builder may run, and runs it; none is an empty list."""
+    lock = MachineLock(site.settings.machine_lock)
+    recover(site, quiet=True)
+    view = site.state().view
+    fitting = [j for j in sites.jobs(view).jobs if j.status == "queued" and j.target in (None, site.builder)]
+    if not fitting:
+        return []
+    if not lock.try_hold(_note(site, "work")):
+        raise _busy(lock)
+    try:
+        value = site.ask({"kind": "job.claim", "holder": holder(site)}, kind="attached")
+    except NotFound:
+        raise
+    except sites.Refused as exc:
+        if exc.reason == "nothing-to-do":
+            return []
+        raise
+    try:
+        job, _ = find(site.state(fresh=False).view, value["job_id"])
+        claimed = Claimed(job, str(value["token"]), int(value["attempt"]))
+        return [run_attempt(site, claimed, None)]
+    finally:
+        lock.release()
+
+
+def holder(site: Site) -> str:
+    """Returns this process's name as a lock keeps it: the machine first, so that no other can declare it dead."""
+    return f"{machine_id()[:16]}/{site.processes.myself()}"
+
+
+def _wanted(site: Site, order: Order) -> Wanted:
+    if not order.branch:
+        raise UsageError("Which branch?", remedy="`invoke build --branch ExternalNew`")
+    if not 1 <= order.priority <= 9:
+        raise UsageError(f"{order.priority} is no priority.", remedy="1 is the most urgent, 9 the least.")
+    if order.timeout_minutes is not None and order.timeout_minutes < 0:
+        raise UsageError(f"{order.timeout_minutes} minutes is no timeout.")
+    return Wanted(
+        branch=check_name("branch", order.branch),
+        commit=check_name("commit", order.commit) if order.commit else None,
+        source=order.source or site.settings.source,
+        recipe=order.recipe or site.settings.recipe,
+        packages=order.packages,
+        keep_going=order.keep_going,
+        timeout_seconds=order.timeout_minutes * 60 if order.timeout_minutes else None,
+        resume_from=None,
+    )
+
+
+def _announce(site: Site, wanted: Wanted) -> None:
+    if site.settings.embedded and wanted.source is None:
+        site.say(
+            "This is the embedded sample. For CloudStack itself: --source <repository>, or set "
+            "`cloudstack.repository` in the ledger's shared/build_config.json."
+        )
+
+
+def _request(site: Site, wanted: Wanted, prepared: Prepared, job_id: str, order: Order) -> dict[str, Any]:
+    return {
+        "id": job_id,
+        "priority": order.priority,
+        "branch": wanted.branch,
+        "commit": prepared.resolved.commit,
+        "source": prepared.recipe.source,
+        "requested_by": site.builder,
+        "options": wanted.options(),
+        "timeout_seconds": prepared.recipe.timeout_seconds,
+    }
+
+
+def _hold_machine(
+    site: Site, lock: MachineLock, order: Order, wanted: Wanted, prepared: Prepared
+) -> str | None:
+    """Takes the machine's lock; where another build holds it, queues the job and waits.
+
+    Returns the id of the queued job, or None if nothing had to wait. Raises MachineBusy when the patience
+    of `--wait` is over: with 0 nothing was recorded, otherwise the job stays in the queue.
+    """
+    if lock.try_hold(_note(site, wanted.branch)):
+        return None
+    if order.wait_seconds == 0:
+        raise _busy(lock)
+    job_id = new_job_id(site)
+    request = _request(site, wanted, prepared, job_id, order)
+    site.ask({"kind": "job.create", **request, "target": site.builder})
+    ahead = place(site.state(fresh=False).view, job_id, site.builder)
+    site.say(f"This machine is building already. {job_id} waits; {ahead} before it.")
+    until = None if order.wait_seconds is None else site.clock.boottime() + order.wait_seconds
+    while not lock.try_hold(_note(site, wanted.branch)):
+        if until is not None and site.clock.boottime() >= until:
+            raise MachineBusy(
+                f"The machine was busy for {order.wait_seconds:g} s. {job_id} stays in the queue.",
+                remedy="`invoke work --once` runs it; `invoke job.cancel` takes it back.",
+            )
+        site.clock.sleep(0.5)
+    return job_id
+
+
+def _claim(site: Site, wanted: Wanted, prepared: Prepared, queued: str | None) -> Claimed:
+    """Claim, attempt, token, the builder's lock and status `building`: one commit."""
+    if queued is None:
+        order = Order(branch=wanted.branch)
+        request = {"kind": "job.start", **_request(site, wanted, prepared, new_job_id(site), order)}
+    else:
+        request = {"kind": "job.claim", "job_id": queued}
+    facts = {"system": prepared.system, "toolchain": prepared.fingerprint}
+    value = site.ask({**request, "holder": holder(site), "facts": facts}, kind="attached")
+    job, _ = find(site.state(fresh=False).view, value["job_id"])
+    return Claimed(job, str(value["token"]), int(value["attempt"]))
+
+
+def _order_elsewhere(site: Site, order: Order, wanted: Wanted) -> list[Report]:
+    """Puts the job into the queue for one builder, or one job each for all that build."""
+    view = site.state().view
+    names = [b.name for b in sites.registry(view).builders if b.builds]
+    targets = names if order.on == "all" else [check_name("builder", order.on or "")]
+    prepared = prepare(site, wanted, check=False)
+    reports = []
+    for target in targets:
+        request = _request(site, wanted, prepared, new_job_id(site), order)
+        value = site.ask({"kind": "job.create", **request, "target": target})
+        reports.append(
+            Report(str(value["job_id"]), "queued", wanted.branch, prepared.resolved.commit, target)
+        )
+    return reports
+
+
+def _planned(site: Site, wanted: Wanted, prepared: Prepared) -> Report:
+    return Report(
+        "", "planned", wanted.branch, prepared.resolved.commit, site.builder, recipe=prepared.recipe
+    )
+
+
+def new_job_id(site: Site) -> str:
+    """Returns a random id that sorts by time."""
+    return f"job_{site.random.op()}"
+
+
+def _note(site: Site, what: str) -> str:
+    return dump_json({"builder": site.builder, "process": site.processes.myself(), "for": what}).decode()
+
+
+def _busy(lock: MachineLock) -> MachineBusy:
+    held = lock.holder()
+    return MachineBusy(
+        f"Another build runs on this machine ({held.get('builder', '?')}, {held.get('for', '?')}).",
+        remedy="Wait with --wait, or see `invoke status`.",
+    )
+
+
+__all__ = ["Order", "Report", "build", "work_once"]

@@ -1,0 +1,116 @@
+"""Messages: send, list, read and acknowledge. They are text; nothing here executes one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from pipeline.errors import UsageError
+from pipeline.operations import site as sites
+from pipeline.operations.site import Site
+from pipeline.records import paths
+from pipeline.records.base import load
+from pipeline.records.decisions import View
+from pipeline.records.messages import MAXIMUM_SUBJECT, Mailbox, Message, MessageArchive, Messages
+
+_ARCHIVE = "coordination/archive/messages"
+_TYPES = ("info", "warning", "error", "request")
+
+
+def send(
+    site: Site,
+    to: Sequence[str],
+    subject: str,
+    body: str,
+    *,
+    type: str = "info",
+    in_reply_to: str | None = None,
+) -> list[str]:
+    """Sends one message to each recipient ("all" counts as one) and returns their ids.
+
+    Raises UsageError for what can be seen here, Refused for what only the ledger knows.
+    """
+    if type not in _TYPES:
+        raise UsageError(f"A message cannot be of type {type!r}.", remedy=f"One of: {', '.join(_TYPES)}.")
+    if not subject.strip() or "\n" in subject:
+        raise UsageError("A message needs a subject of one line.")
+    ids = []
+    for recipient in to:
+        request = {
+            "kind": "message.send",
+            "id": f"msg_{site.random.op()}",
+            "to": recipient,
+            "type": type,
+            "subject": subject,
+            "body": body,
+        }
+        if in_reply_to:
+            request["in_reply_to"] = in_reply_to
+        site.ask(request)
+        ids.append(request["id"])
+    return ids
+
+
+def recipients(site: Site, short: str) -> list[str]:
+    """Reads `sm`'s recipients: `all`, a builder's name, or digits that end builders' names (`12`: 1 and 2)."""
+    if short == "all":
+        return ["all"]
+    names = [b.name for b in sites.registry(site.state().view).builders]
+    if short in names:
+        return [short]
+    if re.fullmatch(r"\d{1,9}", short):
+        found = {digit: [n for n in names if re.fullmatch(rf"\D+{digit}", n)] for digit in short}
+        if all(len(n) == 1 for n in found.values()):
+            return [found[digit][0] for digit in dict.fromkeys(short)]
+    raise UsageError(
+        f"{short!r} names no builder.",
+        remedy=f"`all`, or one of: {', '.join(names)}; digits stand for their ends.",
+    )
+
+
+def split_subject(text: str) -> tuple[str, str]:
+    """Returns the subject that a text's first line gives, and the body: all of the text."""
+    first = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    if not first:
+        raise UsageError(
+            "The message is empty.", remedy='`invoke sm 2 "text"`, or the text on standard input with -.'
+        )
+    return (first if len(first) <= MAXIMUM_SUBJECT else first[: MAXIMUM_SUBJECT - 1] + "…"), text
+
+
+def listed(site: Site, *, unread: bool = False, everything: bool = False, limit: int = 50) -> list[Message]:
+    """Returns this builder's messages, oldest first: received and sent, or only the unread ones."""
+    view = site.state().view
+    live = list(sites.record(view, Messages, paths.MESSAGES).messages)
+    if unread:
+        waiting = [m for m in live if site.builder in m.recipients and site.builder not in m.read_by]
+        return [*_unread_sealed(view, site.builder), *waiting][-limit:]
+    if everything:
+        live = [*reversed(list(archived(view))), *live]
+    return live[-limit:]
+
+
+def archived(view: View) -> Iterator[Message]:
+    """Yields sealed messages, newest first."""
+    for folder in reversed(view.names(_ARCHIVE)):
+        for name in reversed(view.names(f"{_ARCHIVE}/{folder}")):
+            path = f"{_ARCHIVE}/{folder}/{name}"
+            yield from reversed(load(MessageArchive, view.read(path) or b"", path).messages)
+
+
+def _unread_sealed(view: View, builder: str) -> list[Message]:
+    mailbox = sites.record(view, Mailbox, paths.MAILBOX)
+    read = set(mailbox.read.get(builder, []))
+    wanted = {id: path for id, path in mailbox.unread.get(builder, {}).items() if id not in read}
+    found = []
+    for path in sorted(set(wanted.values())):
+        archive = load(MessageArchive, view.read(path) or b"", path)
+        found += [m for m in archive.messages if m.id in wanted]
+    return found
+
+
+def mark(site: Site, ids: Sequence[str], *, acknowledge: bool) -> dict[str, object]:
+    """Marks messages as read, or acknowledged, by this builder alone."""
+    if not ids:
+        raise UsageError("Which message?", remedy="`invoke message.list --unread` shows the ids.")
+    return site.ask({"kind": "message.ack" if acknowledge else "message.read", "ids": list(ids)})

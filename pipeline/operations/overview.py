@@ -1,0 +1,115 @@
+"""What `status` shows: the builders, what runs, what waits, and what this machine has not reported yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pipeline.coordination.presence import Health, derive_health
+from pipeline.errors import PipelineError
+from pipeline.operations import site as sites
+from pipeline.operations.site import Site
+from pipeline.records import paths
+from pipeline.records.base import load
+from pipeline.records.builders import Builder, Heartbeat, Status
+from pipeline.records.jobs import Job
+from pipeline.records.locks import Lock
+
+
+@dataclass(frozen=True)
+class BuilderView:
+    """One builder as a reader sees it."""
+
+    name: str
+    registered: Builder
+    status: Status | None
+    health: Health
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Overview:
+    """The whole picture. `waiting` counts what this machine's outbox still has to deliver."""
+
+    ledger: str
+    tip: str
+    here: str
+    builders: list[BuilderView]
+    running: list[Job]
+    queued: list[Job]
+    locks: list[Lock]
+    waiting: int
+    orphans: list[str] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+
+
+def overview(site: Site) -> Overview:
+    """Reads everything once. Changes nothing, kills nothing; it only announces what `recover` would do."""
+    standing = site.state()
+    view = standing.view
+    jobs = sites.jobs(view).jobs
+    beats = _heartbeats(site)
+    shown = [_builder_view(site, b, view, beats.get(b.name)) for b in sites.registry(view).builders]
+    waiting = len(site.ledger.store.entries())
+    notices = []
+    if waiting:
+        notices.append(f"{waiting} entries wait in this machine's outbox: `invoke recover` delivers them.")
+    if standing.recorded != standing.tip:
+        notices.append("Somebody changed the ledger by hand; the next transaction puts it in order.")
+    return Overview(
+        ledger=site.settings.ledger,
+        tip=standing.tip,
+        here=site.builder,
+        builders=shown,
+        running=[j for j in jobs if j.status == "running"],
+        queued=sorted((j for j in jobs if j.status == "queued"), key=lambda j: j.priority),
+        locks=list(sites.locks(view).locks),
+        waiting=waiting,
+        notices=notices,
+    )
+
+
+def _builder_view(
+    site: Site, builder: Builder, view: sites.View, beat: tuple[str, Heartbeat] | None
+) -> BuilderView:
+    problem, said = None, None
+    try:
+        said = sites.status(view, builder.name)
+    except PipelineError as exc:
+        problem = exc.message
+    unchanged, changed = 0.0, False
+    if beat is not None:
+        unchanged, changed = _observe(site, builder.name, beat[0])
+    age = (site.clock.now() - beat[1].timestamp).total_seconds() if beat is not None else 0.0
+    health = derive_health(
+        beat[1] if beat else None,
+        unchanged_seconds=unchanged,
+        seen_to_change=changed,
+        claimed_age_seconds=max(0.0, age),
+    )
+    return BuilderView(builder.name, builder, said, health, problem)
+
+
+def _observe(site: Site, builder: str, oid: str) -> tuple[float, bool]:
+    """Returns for how long this machine has seen a heartbeat unchanged, and whether it ever saw it change."""
+    from pipeline.edge.identity import boot_id
+
+    name = f"heartbeat/{builder}"
+    kept = site.ledger.store.observation(name)
+    now = site.clock.boottime()
+    if kept and kept["oid"] == oid and kept["boot"] == boot_id():
+        return now - float(kept["since"]), bool(kept["changed"])
+    changed = bool(kept) and kept is not None and kept["boot"] == boot_id()
+    site.ledger.store.observe(name, {"oid": oid, "since": now, "boot": boot_id(), "changed": changed})
+    return 0.0, changed
+
+
+def _heartbeats(site: Site) -> dict[str, tuple[str, Heartbeat]]:
+    _, refs = site.ledger.refs.beats(paths.HEARTBEAT_PREFIX)
+    data = site.ledger.refs.beat_data(list(refs))
+    found = {}
+    for ref, content in data.items():
+        try:
+            found[ref.removeprefix(paths.HEARTBEAT_PREFIX)] = (refs[ref], load(Heartbeat, content, ref))
+        except PipelineError:
+            continue
+    return found

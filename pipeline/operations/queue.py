@@ -1,0 +1,95 @@
+"""Jobs as people and agents see them: list, show, cancel, retry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pipeline.errors import NotFound
+from pipeline.operations import site as sites
+from pipeline.operations.site import Site
+from pipeline.records import paths
+from pipeline.records.base import load
+from pipeline.records.decisions import View
+from pipeline.records.jobs import Job, JobArchive
+from pipeline.records.names import check_name
+
+_ARCHIVE = "coordination/archive/jobs"
+
+
+def archived(view: View) -> Iterator[tuple[str, Job]]:
+    """Yields sealed jobs with the path of their archive, newest first."""
+    for folder in reversed(view.names(_ARCHIVE)):
+        for name in reversed(view.names(f"{_ARCHIVE}/{folder}")):
+            path = f"{_ARCHIVE}/{folder}/{name}"
+            for job in reversed(load(JobArchive, view.read(path) or b"", path).jobs):
+                yield path, job
+
+
+def find(view: View, job_id: str) -> tuple[Job, str | None]:
+    """Returns a job, and the archive it is sealed in (None: it is in the queue file). Raises NotFound."""
+    for job in sites.jobs(view).jobs:
+        if job.id == job_id:
+            return job, None
+    for path, job in archived(view):
+        if job.id == job_id:
+            return job, path
+    raise NotFound(f"No job {job_id}.", reason="not-found", remedy="`invoke job.list --all` shows every job.")
+
+
+def list_jobs(site: Site, *, everything: bool = False) -> list[Job]:
+    """Returns the jobs of the queue file in commit order; `everything` puts the sealed ones before them."""
+    view = site.state().view
+    live = list(sites.jobs(view).jobs)
+    return [*reversed([job for _, job in archived(view)]), *live] if everything else live
+
+
+def show(site: Site, job_id: str) -> Job:
+    """Returns one job, sealed or not."""
+    return find(site.state().view, check_name("job", job_id))[0]
+
+
+def place(view: View, job_id: str, builder: str) -> int:
+    """Returns how many jobs will be served on a builder before a queued one."""
+    queued = [j for j in sites.jobs(view).jobs if j.status == "queued" and j.target in (None, builder)]
+    order = sorted(range(len(queued)), key=lambda at: (queued[at].priority, at))
+    running = any(j.status == "running" and j.assigned_to == builder for j in sites.jobs(view).jobs)
+    ids = [queued[at].id for at in order]
+    return (ids.index(job_id) if job_id in ids else 0) + running
+
+
+def cancel(site: Site, job_id: str, reason: str = "") -> Job:
+    """Cancels a job: a queued one ends at once, a running one once its builder sees it."""
+    site.ask({"kind": "job.cancel", "job_id": check_name("job", job_id), "reason": reason or "by hand"})
+    return show(site, job_id)
+
+
+def retry(site: Site, job_id: str, *, resume: bool = False, on: str | None = None) -> Job:
+    """Orders a new job that repeats an ended one."""
+    _, archive = find(site.state().view, check_name("job", job_id))
+    new = f"job_{site.random.op()}"
+    request = {"kind": "job.retry", "id": new, "job_id": job_id, "archive": archive, "resume": resume}
+    if on:
+        request["target"] = check_name("builder", on)
+    site.ask({**request, "requested_by": site.builder})
+    return show(site, new)
+
+
+def log_of(site: Site, job_id: str) -> bytes:
+    """Returns the readable log of a job's last attempt, as the ledger keeps it. Raises NotFound."""
+    view = site.state().view
+    job, _ = find(view, check_name("job", job_id))
+    data = view.read(job.log) if job.log else None
+    if data is None:
+        raise NotFound(
+            f"Job {job_id} has no log in the ledger yet ({job.status}).",
+            reason="not-found",
+            remedy="`invoke job.log --follow` shows the log of a job that runs on this machine.",
+        )
+    return data
+
+
+def manifest_path(job: Job) -> str | None:
+    """Returns the path of a job's manifest in the ledger."""
+    if job.manifest:
+        return job.manifest
+    return paths.manifest(job.assigned_to, job.id, job.attempt) if job.assigned_to and job.attempt else None

@@ -1,0 +1,167 @@
+"""After a crash: find what is left, end it, report what was built, give back what was lost. In this order.
+
+    1. the machine's lock: whoever holds it is building, and nothing of his is touched
+    2. end every process that a dead pipeline left running
+    3. drain the outbox to its end: a result may be waiting in it
+    4. a report that was kept but never sent is sent now
+    5. only then: requeue the claims of dead processes, by exact token
+
+While step 3 fails nothing is requeued: a requeue that overtakes a result would throw a good build away.
+Only claims made on THIS machine are judged; a builder's name used elsewhere proves nothing about a process.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.edge.identity import machine_id
+from pipeline.edge.machine_lock import MachineLock
+from pipeline.edge.survivors import find_survivors, kill_survivors, read_journal
+from pipeline.operations import journal
+from pipeline.operations import site as sites
+from pipeline.operations.site import Site
+from pipeline.records.jobs import Job
+
+_KEPT_FOLDERS = 2
+
+
+@dataclass
+class Recovery:
+    """What was found and what was done about it."""
+
+    busy: bool = False
+    ended_processes: int = 0
+    unkillable: list[int] = field(default_factory=list)
+    delivered: list[str] = field(default_factory=list)
+    reported: list[str] = field(default_factory=list)
+    requeued: list[str] = field(default_factory=list)
+    elsewhere: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+
+    @property
+    def anything(self) -> bool:
+        """Says whether there was anything to recover."""
+        return bool(
+            self.ended_processes or self.delivered or self.reported or self.requeued or self.elsewhere
+        )
+
+    def lines(self) -> list[str]:
+        """Returns the story in sentences."""
+        told = []
+        if self.busy:
+            told.append("A build runs on this machine; nothing of it was touched.")
+        if self.ended_processes:
+            told.append(f"Ended {self.ended_processes} processes that a dead pipeline had left running.")
+        told += [f"Process {pid} could not be ended." for pid in self.unkillable]
+        told += [f"Delivered from the outbox: {what}." for what in self.delivered]
+        told += [f"Reported the finished build of {job}." for job in self.reported]
+        told += [f"Put {job} back: its process is dead." for job in self.requeued]
+        told += [
+            f"Left {job} alone: it runs on another machine under this builder's name."
+            for job in self.elsewhere
+        ]
+        return told or ["Nothing to recover."]
+
+
+def recover(site: Site, *, lock: MachineLock | None = None, quiet: bool = False) -> Recovery:
+    """Recovers this builder. `lock` is the machine's lock if the caller holds it already.
+
+    `quiet` says only what was found. Raises LedgerError where the remote cannot be read: then nothing
+    was requeued.
+    """
+    found = Recovery()
+    mine = lock or MachineLock(site.settings.machine_lock)
+    if not mine.try_hold("{}"):
+        found.busy = True
+        _deliver(site, found)
+        return found
+    try:
+        _end_processes(site, found)
+        _deliver(site, found)
+        _report_kept(site, found)
+        _requeue(site, found)
+        _tidy(site, found)
+    finally:
+        if lock is None:
+            mine.release()
+    if quiet and found.anything:
+        for line in found.lines():
+            site.say(line)
+    return found
+
+
+def _end_processes(site: Site, found: Recovery) -> None:
+    for folder in journal.attempts(site.settings.work):
+        tree = read_journal(folder / "process.json")
+        if tree is None:
+            continue
+        left = find_survivors(tree)
+        if left:
+            found.ended_processes += len(left)
+            found.unkillable += kill_survivors(tree)
+
+
+def _deliver(site: Site, found: Recovery) -> None:
+    for entry in site.ledger.deliver(site.settings.patience_seconds):
+        about = entry.request.get("job_id") or entry.request.get("subject") or ""
+        found.delivered.append(f"{entry.request.get('kind')} {about}".strip())
+
+
+def _report_kept(site: Site, found: Recovery) -> None:
+    """Sends reports of builds that were finished before their pipeline died."""
+    running = {j.id: j for j in _mine(site)}
+    for folder in journal.attempts(site.settings.work):
+        note, kept = journal.read(folder), journal.read_completion(folder)
+        if note is None or kept is None or note.builder != site.builder:
+            continue
+        request, payloads = kept
+        job = running.get(note.job_id)
+        if job is not None and job.token == note.token:
+            site.ledger.transact(request, payloads=payloads, patience=site.settings.patience_seconds)
+            found.reported.append(note.job_id)
+        shutil.rmtree(folder / "completion", ignore_errors=True)
+
+
+def _requeue(site: Site, found: Recovery) -> None:
+    view = site.state(fresh=False).view
+    holders = {lock.job_id: lock.holder for lock in sites.locks(view).locks if lock.job_id}
+    for job in _mine(site):
+        machine, _, process = holders.get(job.id, "").partition("/")
+        if machine != machine_id()[:16]:
+            found.elsewhere.append(job.id)
+        elif not site.processes.alive(process):
+            request = {
+                "kind": "job.requeue",
+                "job_id": job.id,
+                "token": job.token,
+                "reason": "its process is dead",
+            }
+            site.ask(request, observations={"process_dead": process})
+            found.requeued.append(job.id)
+
+
+def _mine(site: Site) -> list[Job]:
+    jobs = sites.jobs(site.state(fresh=False).view).jobs
+    return [j for j in jobs if j.status == "running" and j.assigned_to == site.builder]
+
+
+def _tidy(site: Site, found: Recovery) -> None:
+    """Removes the folders of attempts that are over, but the newest few: a failed build can be resumed."""
+    running = {
+        f"{j.id}.{j.attempt}" for j in sites.jobs(site.state(fresh=False).view).jobs if j.status == "running"
+    }
+    over = [f for f in journal.attempts(site.settings.work) if f.name not in running]
+    over.sort(key=lambda folder: folder.stat().st_mtime)
+    for folder in over[:-_KEPT_FOLDERS] if len(over) > _KEPT_FOLDERS else []:
+        remove_tree(folder)
+        found.removed.append(folder.name)
+
+
+def remove_tree(folder: Path) -> None:
+    """Removes a job's folder, read-only parts too."""
+    for place in folder.rglob("*"):
+        if place.is_dir() and not place.is_symlink():
+            place.chmod(0o755)
+    shutil.rmtree(folder, ignore_errors=True)

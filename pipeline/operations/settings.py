@@ -1,0 +1,128 @@
+"""This machine's own settings: where things lie and who it is. Resolved once; each knows its origin. Pure."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import ConfigInvalid
+from pipeline.records import paths
+
+#: name -> what it means; the order is that of `invoke config`.
+MEANINGS = {
+    "ledger": "the coordination repository: a path or an address that git understands",
+    "ledger_branch": "the branch of it that holds the state",
+    "builder": "which builder this machine is; else $SERVER_ID, /etc/build_server_id, .build_server_id, hostname",
+    "recipe": "a recipe file laid over `shared/build_config.json`",
+    "source": "the source repository, instead of the one in `shared/build_config.json`",
+    "artifacts": "where finished builds are kept",
+    "cache": "where clones, Maven artifacts and tools are kept between builds",
+    "work": "where builds run",
+    "machine_lock": "the lock file that keeps two builds from running on this machine at once",
+    "heartbeat_seconds": "how often a running build renews itself; 0 switches it off",
+    "patience_seconds": "how long a command waits for the ledger's remote",
+    "report_seconds": "how long a finished build tries to report before it is kept for the next command",
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting: its value and where it came from."""
+
+    name: str
+    value: str
+    origin: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class LocalSettings:
+    """All settings of this machine. `embedded` is true while nothing was configured."""
+
+    home: Path
+    ledger: str
+    ledger_branch: str
+    builder: str | None
+    recipe: str | None
+    source: str | None
+    artifacts: Path
+    cache: Path
+    work: Path
+    machine_lock: Path
+    heartbeat_seconds: float
+    patience_seconds: float
+    report_seconds: float
+    embedded: bool
+    rows: tuple[Setting, ...]
+
+
+def resolve(home: Path, file_text: str | None, environment: Mapping[str, str]) -> LocalSettings:
+    """Lays built-in values, `<home>/config.toml` and PIPELINE_… variables over one another, in this order.
+
+    Raises ConfigInvalid that names the file or variable, the setting and what was expected.
+    """
+    place = home / "config.toml"
+    written = _parse(file_text, place)
+    defaults: dict[str, Any] = {
+        "ledger": str(home / "ledger.git"),
+        "ledger_branch": paths.DEFAULT_BRANCH,
+        "builder": None,
+        "recipe": None,
+        "source": None,
+        "artifacts": str(home / "artifacts"),
+        "cache": str(home / "cache"),
+        "work": str(home / "work"),
+        "machine_lock": "/run/lock/cloudstack-build-pipeline.lock",
+        "heartbeat_seconds": 30.0,
+        "patience_seconds": 60.0,
+        "report_seconds": 60.0,
+    }
+    values: dict[str, Any] = {}
+    rows = []
+    for name, meaning in MEANINGS.items():
+        value, origin = defaults[name], "default"
+        if name in written:
+            value, origin = written[name], str(place)
+        variable = f"PIPELINE_{name.upper()}"
+        if environment.get(variable):
+            value, origin = environment[variable], f"${variable}"
+        values[name] = _typed(name, value, defaults[name], origin)
+        rows.append(Setting(name, "" if value is None else str(values[name]), origin, meaning))
+    embedded = values["ledger"] == defaults["ledger"]
+    for name in ("artifacts", "cache", "work", "machine_lock"):
+        values[name] = Path(values[name]).expanduser().absolute()
+    return LocalSettings(home=home, embedded=embedded, rows=tuple(rows), **values)
+
+
+def _parse(text: str | None, place: Path) -> dict[str, Any]:
+    try:
+        written = tomllib.loads(text or "")
+    except tomllib.TOMLDecodeError as exc:
+        raise ConfigInvalid(f"`{place}` is not TOML: {exc}", remedy="Correct the file.") from exc
+    unknown = sorted(set(written) - set(MEANINGS))
+    if unknown:
+        raise ConfigInvalid(
+            f"`{place}` sets `{unknown[0]}`, which does not exist.", remedy=f"One of: {', '.join(MEANINGS)}."
+        )
+    return written
+
+
+def _typed(name: str, value: Any, default: Any, origin: str) -> Any:
+    if isinstance(default, float):
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = -1.0
+        if not 0 <= number < 1e9:
+            raise ConfigInvalid(
+                f"{origin}: `{name}` is {value!r}.", remedy="Give a number of seconds, 0 or more."
+            )
+        return number
+    if value is not None and (
+        not isinstance(value, str) or not value.strip() or "\n" in value or "\0" in value
+    ):
+        raise ConfigInvalid(f"{origin}: `{name}` is {value!r}.", remedy="Give a text of one line.")
+    return value

@@ -1,0 +1,126 @@
+"""The JSON Schema of every state file, written from the records.
+
+`python -m pipeline.records.schemas` writes `docs/reference/schemas/`; `--check` compares instead, names what
+differs and ends with 1. The schemas say what a reader accepts. Fields that they do not name are allowed and
+kept. The rules for names (builders, jobs, locks, branches) are in `names`, not in the schemas.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.records import paths
+from pipeline.records.base import Record, dump_json
+from pipeline.records.builders import Dashboard, Heartbeat, Registry, Status
+from pipeline.records.builds import BuildConfig, Manifest, StructuredLog
+from pipeline.records.jobs import JobArchive, Jobs
+from pipeline.records.ledger import LedgerState, Transaction
+from pipeline.records.locks import Locks
+from pipeline.records.messages import Mailbox, MessageArchive, Messages
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+FOLDER = Path("docs/reference/schemas")
+
+_JOB = "01931c5e-1f6a-7e2b-9f3a-5c0d7a44e1b2"
+_STAMP = f"20251029T120000Z-{_JOB}.1"
+
+
+@dataclass(frozen=True)
+class StateFile:
+    """One kind of file: its schema's name, its record, and where it lies, by example for builder `build1`."""
+
+    name: str
+    record: type[Record]
+    path: str
+
+
+#: Every file of a ledger that is JSON, and the record in each commit's message.
+STATE_FILES: tuple[StateFile, ...] = (
+    StateFile("status", Status, paths.status("build1")),
+    StateFile("heartbeat", Heartbeat, paths.heartbeat("build1")),
+    StateFile("jobs", Jobs, paths.JOBS),
+    StateFile("locks", Locks, paths.LOCKS),
+    StateFile("messages", Messages, paths.MESSAGES),
+    StateFile("mailbox", Mailbox, paths.MAILBOX),
+    StateFile("ledger", LedgerState, paths.LEDGER),
+    StateFile("build_config", BuildConfig, paths.BUILD_CONFIG),
+    StateFile("builders", Registry, paths.REGISTRY),
+    StateFile("health_dashboard", Dashboard, paths.DASHBOARD),
+    StateFile("manifest", Manifest, paths.manifest("build1", _JOB, 1)),
+    StateFile("structured_log", StructuredLog, paths.structured_log("build1", _STAMP)),
+    StateFile("message_archive", MessageArchive, paths.message_archive(4711)),
+    StateFile("job_archive", JobArchive, paths.job_archive(4711)),
+    StateFile("transaction", Transaction, "(the message of each commit)"),
+)
+
+
+def schema_of(file: StateFile) -> bytes:
+    """Returns the canonical bytes of one file's schema."""
+    schema = file.record.model_json_schema(by_alias=True, mode="validation")
+    return dump_json({"$schema": DIALECT, **schema})
+
+
+def generate() -> dict[str, bytes]:
+    """Returns every schema by its file name in `FOLDER`."""
+    return {f"{file.name}.json": schema_of(file) for file in STATE_FILES}
+
+
+def drift(wanted: Mapping[str, bytes], folder: Path) -> list[str]:
+    """Returns, in words, how the files in a folder differ from those wanted; empty when they do not.
+
+    Files of the suffixes that are wanted, and of no others, count as left over when nothing makes them.
+    """
+    suffixes = {Path(name).suffix for name in wanted}
+    found = {path.name: path for path in folder.glob("*") if path.suffix in suffixes and path.is_file()}
+    said = []
+    for name in sorted(wanted.keys() | found.keys()):
+        if name not in found:
+            said.append(f"{folder / name} is missing")
+        elif name not in wanted:
+            said.append(f"{folder / name} is left over: nothing generates it")
+        elif found[name].read_bytes() != wanted[name]:
+            said.append(f"{folder / name} is not what the code says")
+    return said
+
+
+def write(wanted: Mapping[str, bytes], folder: Path) -> None:
+    """Makes a folder hold exactly the files wanted, among those of their suffixes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    suffixes = {Path(name).suffix for name in wanted}
+    for path in folder.glob("*"):
+        if path.suffix in suffixes and path.name not in wanted:
+            path.unlink()
+    for name, data in wanted.items():
+        (folder / name).write_bytes(data)
+
+
+def run_generator(module: str, wanted: Mapping[str, bytes], folder: Path, arguments: Sequence[str]) -> int:
+    """Writes generated files, or compares them with `--check`. Returns the exit code."""
+    if list(arguments) not in ([], ["--check"]):
+        print(f"usage: python -m {module} [--check]", file=sys.stderr)
+        return 2
+    if not arguments:
+        write(wanted, folder)
+        return 0
+    said = drift(wanted, folder)
+    for line in said:
+        print(line, file=sys.stderr)
+    if said:
+        print(f"Run `python -m {module}` and commit what it writes.", file=sys.stderr)
+    return 1 if said else 0
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs this module as a program, in the checkout."""
+    return run_generator("pipeline.records.schemas", generate(), _checkout() / FOLDER, arguments)
+
+
+def _checkout() -> Path:
+    return Path(__file__).resolve().parents[2]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,406 @@
+"""The pipeline's tasks: flags in, one operation, results out. `invoke --list` shows them all.
+
+Only invoke is imported here; everything else inside the bodies, so that listing tasks stays quick.
+Results go to stdout, progress to stderr; every reading task has --json. Exit codes: docs/reference/exit-codes.md.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from invoke import Collection, Context, task
+
+from pipeline.console.terminal import say, told
+
+JSON = "print JSON instead of text"
+
+
+def site() -> Any:
+    """Puts this machine's Site together."""
+    from pipeline.runtime import make_site
+
+    return make_site(say)
+
+
+# ---------------------------------------------------------------- the main job
+
+
+@task(
+    help={
+        "branch": "branch to build, for instance ExternalNew",
+        "commit": "exact commit to build; by default the branch's newest",
+        "source": "source repository; by default the configured one, or the embedded sample",
+        "on": "builder to build on, or 'all'; by default this machine builds",
+        "priority": "1 is the most urgent, 9 the least",
+        "timeout": "minutes after which the build is ended",
+        "wait": "seconds to wait for a busy machine; 0 leaves at once, negative waits for ever",
+        "no-packages": "stop after Maven, with `install`",
+        "keep-going": "let Maven build all it can after a failure (--fail-at-end)",
+        "recipe": "recipe file laid over the ledger's build_config.json",
+        "dry-run": "resolve and check everything, show the recipe, record nothing",
+        "json": JSON,
+    }
+)
+@told
+def build(
+    c: Context,
+    branch: str = "",
+    commit: str = "",
+    source: str = "",
+    on: str = "",
+    priority: int = 5,
+    timeout: int = 0,
+    wait: int = -1,
+    no_packages: bool = False,
+    keep_going: bool = False,
+    recipe: str = "",
+    dry_run: bool = False,
+    json: bool = False,
+) -> None:
+    """Build a branch completely: Maven, Debian packages, manifest, report."""
+    from pipeline.console.build import show_build
+    from pipeline.operations.build import Order, build
+
+    order = Order(
+        branch=branch,
+        commit=commit or None,
+        source=source or None,
+        on=on or None,
+        priority=priority,
+        timeout_minutes=timeout or None,
+        wait_seconds=None if wait < 0 else wait,
+        packages=not no_packages,
+        keep_going=keep_going,
+        recipe=recipe or None,
+        dry_run=dry_run,
+    )
+    sys.exit(show_build(build(site(), order), json))
+
+
+@task(help={"once": "take one job and end (the only mode yet)", "json": JSON})
+@told
+def work(c: Context, once: bool = False, json: bool = False) -> None:
+    """Take the next job that this builder may run, and run it."""
+    from pipeline.console.build import show_build
+    from pipeline.operations.build import work_once
+
+    sys.exit(show_build(work_once(site()), json))
+
+
+@task(help={"json": JSON})
+@told
+def status(c: Context, json: bool = False) -> None:
+    """Show the builders, what runs, what waits. Looking changes nothing."""
+    from pipeline.console.views import show_status
+    from pipeline.operations.overview import overview
+
+    show_status(overview(site()), json)
+
+
+@task(help={"json": JSON})
+@told
+def recover(c: Context, json: bool = False) -> None:
+    """Clean up after a crash: end what is left running, report what was built, requeue what was lost."""
+    from pipeline.console.views import show_recovery
+    from pipeline.operations.recover import recover
+
+    show_recovery(recover(site()), json)
+
+
+@task(
+    help={
+        "install": "install what is missing (Debian and Ubuntu; needs root or sudo)",
+        "remote": "probe what the ledger's git host allows",
+        "json": JSON,
+    }
+)
+@told
+def doctor(c: Context, install: bool = False, remote: bool = False, json: bool = False) -> None:
+    """Check that this machine can build, and say how to mend what is missing."""
+    from pipeline.console.views import show_checks
+    from pipeline.operations.doctor import examine
+
+    sys.exit(show_checks(examine(install=install, remote=remote, say=say), json))
+
+
+@task(help={"json": JSON})
+@told
+def config(c: Context, json: bool = False) -> None:
+    """Show every setting with its value and where it came from."""
+    from pipeline.console.views import show_settings
+    from pipeline.operations.configuration import explain
+
+    from pipeline.runtime import make_site, read_settings
+
+    show_settings(explain(read_settings(), lambda: make_site(say)), json)
+
+
+# ---------------------------------------------------------------- jobs
+
+
+@task(name="list", help={"all": "also jobs that were archived", "json": JSON})
+@told
+def job_list(c: Context, all: bool = False, json: bool = False) -> None:
+    """List jobs in commit order."""
+    from pipeline.console.views import show_jobs
+
+    from pipeline.operations.queue import list_jobs
+
+    show_jobs(list_jobs(site(), everything=all), json)
+
+
+@task(name="show", help={"id": "job id", "json": JSON})
+@told
+def job_show(c: Context, id: str, json: bool = False) -> None:
+    """Show everything about one job."""
+    from pipeline.console.views import show_job
+
+    from pipeline.operations.queue import show
+
+    show_job(show(site(), id), json)
+
+
+@task(name="cancel", help={"id": "job id", "reason": "why, for the record"})
+@told
+def job_cancel(c: Context, id: str, reason: str = "") -> None:
+    """Cancel a queued or a running job."""
+    from pipeline.operations.queue import cancel
+
+    job = cancel(site(), id, reason)
+    print(f"{job.id} {'is cancelled' if job.ended else 'will end: its builder was asked to stop'}")
+
+
+@task(
+    name="retry",
+    help={
+        "id": "job id",
+        "resume": "go on after Maven, from what the failed build left",
+        "on": "builder to run it",
+    },
+)
+@told
+def job_retry(c: Context, id: str, resume: bool = False, on: str = "") -> None:
+    """Order a new job that repeats an ended one; `invoke work --once` runs it."""
+    from pipeline.operations.queue import retry
+
+    print(retry(site(), id, resume=resume, on=on or None).id)
+
+
+@task(name="log", help={"id": "job id", "follow": "show the raw log while the job runs on this machine"})
+@told
+def job_log(c: Context, id: str, follow: bool = False) -> None:
+    """Print a job's log."""
+    from pipeline.operations.logs import follow_log
+
+    from pipeline.operations.queue import log_of
+
+    if follow:
+        for chunk in follow_log(site(), id):
+            sys.stdout.write(chunk)
+            sys.stdout.flush()
+    else:
+        sys.stdout.write(log_of(site(), id).decode(errors="replace"))
+
+
+# ---------------------------------------------------------------- locks
+
+
+@task(name="list", help={"json": JSON})
+@told
+def lock_list(c: Context, json: bool = False) -> None:
+    """List held locks."""
+    from pipeline.console.views import show_locks
+    from pipeline.operations.locks import list_locks
+
+    show_locks(list_locks(site()), json)
+
+
+@task(name="break", help={"name": "lock's name", "token": "its exact token, from lock.list", "reason": "why"})
+@told
+def lock_break(c: Context, name: str, token: str = "", reason: str = "") -> None:
+    """Free a lock by force; says who held it."""
+    from pipeline.operations.locks import break_lock
+
+    print(break_lock(site(), name, token, reason))
+
+
+# ---------------------------------------------------------------- messages
+
+
+@task(
+    name="send",
+    help={
+        "to": "a builder, several with commas, or 'all'",
+        "subject": "one line, up to 100 characters",
+        "body": "the text; '-' reads standard input",
+        "file": "read the text from a file",
+        "type": "info, warning, error or request",
+        "reply-to": "id of the message that this answers",
+    },
+)
+@told
+def message_send(
+    c: Context, to: str, subject: str, body: str = "", file: str = "", type: str = "info", reply_to: str = ""
+) -> None:
+    """Send a message to builders."""
+    from pipeline.console.input import read_text
+
+    from pipeline.operations.messages import send
+
+    text = read_text(body, file)
+    for id in send(site(), to.split(","), subject, text, type=type, in_reply_to=reply_to or None):
+        print(id)
+
+
+@task(
+    name="list",
+    help={
+        "unread": "only what this builder has not read",
+        "all": "also archived ones",
+        "limit": "how many",
+        "json": JSON,
+    },
+)
+@told
+def message_list(
+    c: Context, unread: bool = False, all: bool = False, limit: int = 50, json: bool = False
+) -> None:
+    """List messages, oldest first."""
+    from pipeline.console.views import show_messages
+
+    from pipeline.operations.messages import listed
+
+    show_messages(listed(site(), unread=unread, everything=all, limit=limit), json)
+
+
+@task(name="read", positional=["ids"], help={"ids": "message ids, with commas"})
+@told
+def message_read(c: Context, ids: str) -> None:
+    """Mark messages as read by this builder."""
+    from pipeline.operations.messages import mark
+
+    mark(site(), [i for i in ids.split(",") if i], acknowledge=False)
+
+
+@task(name="ack", positional=["ids"], help={"ids": "message ids, with commas"})
+@told
+def message_ack(c: Context, ids: str) -> None:
+    """Acknowledge messages, as this builder."""
+    from pipeline.operations.messages import mark
+
+    mark(site(), [i for i in ids.split(",") if i], acknowledge=True)
+
+
+@task(
+    aliases=["sendmessages"],
+    positional=["to", "text"],
+    help={
+        "to": "2 is build2, 12 are build1 and build2, all is everybody",
+        "text": "the message; '-' reads standard input",
+    },
+)
+@told
+def sm(c: Context, to: str, text: str) -> None:
+    """Send a short message; its first line becomes the subject."""
+    from pipeline.console.input import read_text
+
+    from pipeline.operations.messages import recipients, send, split_subject
+
+    here = site()
+    subject, body = split_subject(read_text(text, ""))
+    for id in send(here, recipients(here, to), subject, body):
+        print(id)
+
+
+# ---------------------------------------------------------------- artifacts
+
+
+@task(name="list", help={"json": JSON})
+@told
+def artifacts_list(c: Context, json: bool = False) -> None:
+    """List the finished builds that this machine keeps."""
+    from pipeline.console.views import show_sets
+    from pipeline.operations.artifacts import list_sets
+
+    show_sets(list_sets(site()), json)
+
+
+@task(name="verify", help={"id": "job id; by default every build kept here", "json": JSON})
+@told
+def artifacts_verify(c: Context, id: str = "", json: bool = False) -> None:
+    """Check files against their manifests: flipped bytes, missing and extra files."""
+    from pipeline.console.views import show_problems
+    from pipeline.operations.artifacts import verify
+
+    sys.exit(show_problems(verify(site(), id or None), json))
+
+
+@task(
+    name="prune",
+    help={
+        "keep": "how many builds of each branch stay",
+        "yes": "really remove; otherwise only show",
+        "json": JSON,
+    },
+)
+@told
+def artifacts_prune(c: Context, keep: int = 5, yes: bool = False, json: bool = False) -> None:
+    """Remove old builds, never one that is referred to. Shows what it would do unless --yes."""
+    from pipeline.console.views import show_pruned
+    from pipeline.operations.artifacts import prune
+
+    show_pruned(prune(site(), keep=keep, really=yes), yes, json)
+
+
+# ---------------------------------------------------------------- the ledger
+
+
+@task(name="init", help={"builders": "names of the builders, with commas"})
+@told
+def ledger_init(c: Context, builders: str = "build1,build2") -> None:
+    """Make the configured, empty repository a ledger."""
+    from pipeline.records.builders import Builder
+    from pipeline.records.builds import BuildConfig
+    from pipeline.records.names import check_name
+    from pipeline.runtime import init_ledger
+
+    names = [check_name("builder", name) for name in builders.split(",")]
+    print(init_ledger([Builder(name=name) for name in names], BuildConfig()))
+
+
+@task(name="check", help={"json": JSON})
+@told
+def ledger_check(c: Context, json: bool = False) -> None:
+    """Compute every transaction again and validate every file."""
+    from pipeline.console.views import show_checked
+
+    from pipeline.operations.history import check
+
+    sys.exit(show_checked(check(site()), json))
+
+
+@task(name="log", help={"limit": "how many of the newest commits", "json": JSON})
+@told
+def ledger_log(c: Context, limit: int = 50, json: bool = False) -> None:
+    """Tell the ledger's history in words."""
+    from pipeline.console.views import show_history
+
+    from pipeline.operations.history import log
+
+    show_history(log(site(), limit), json)
+
+
+def _group(name: str, *members: Any) -> Collection:
+    group = Collection(name)
+    for member in members:
+        group.add_task(member)
+    return group
+
+
+namespace = Collection(build, work, status, recover, doctor, config, sm)
+namespace.add_collection(_group("job", job_list, job_show, job_cancel, job_retry, job_log))
+namespace.add_collection(_group("lock", lock_list, lock_break))
+namespace.add_collection(_group("message", message_send, message_list, message_read, message_ack))
+namespace.add_collection(_group("artifacts", artifacts_list, artifacts_verify, artifacts_prune))
+namespace.add_collection(_group("ledger", ledger_init, ledger_check, ledger_log))
