@@ -1,7 +1,7 @@
 """The pipeline's tasks: flags in, one operation, results out. `invoke --list` shows them all.
 
 Only invoke is imported here; everything else inside the bodies, so that listing tasks stays quick.
-Results go to stdout, progress to stderr; every reading task has --json. Exit codes: docs/reference/exit-codes.md.
+Results go to stdout, progress to stderr; every task that reads has --json.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def doctor(c: Context, install: bool = False, remote: bool = False, json: bool =
     from pipeline.console.views import show_checks
     from pipeline.operations.doctor import examine
 
-    sys.exit(show_checks(examine(install=install, remote=remote, say=say), json))
+    sys.exit(show_checks(examine(site, install=install, remote=remote, say=say), json))
 
 
 @task(help={"json": JSON})
@@ -130,7 +130,6 @@ def config(c: Context, json: bool = False) -> None:
     """Show every setting with its value and where it came from."""
     from pipeline.console.views import show_settings
     from pipeline.operations.configuration import explain
-
     from pipeline.runtime import make_site, read_settings
 
     show_settings(explain(read_settings(), lambda: make_site(say)), json)
@@ -144,7 +143,6 @@ def config(c: Context, json: bool = False) -> None:
 def job_list(c: Context, all: bool = False, json: bool = False) -> None:
     """List jobs in commit order."""
     from pipeline.console.views import show_jobs
-
     from pipeline.operations.queue import list_jobs
 
     show_jobs(list_jobs(site(), everything=all), json)
@@ -155,7 +153,6 @@ def job_list(c: Context, all: bool = False, json: bool = False) -> None:
 def job_show(c: Context, id: str, json: bool = False) -> None:
     """Show everything about one job."""
     from pipeline.console.views import show_job
-
     from pipeline.operations.queue import show
 
     show_job(show(site(), id), json)
@@ -192,7 +189,6 @@ def job_retry(c: Context, id: str, resume: bool = False, on: str = "") -> None:
 def job_log(c: Context, id: str, follow: bool = False) -> None:
     """Print a job's log."""
     from pipeline.operations.logs import follow_log
-
     from pipeline.operations.queue import log_of
 
     if follow:
@@ -245,7 +241,6 @@ def message_send(
 ) -> None:
     """Send a message to builders."""
     from pipeline.console.input import read_text
-
     from pipeline.operations.messages import send
 
     text = read_text(body, file)
@@ -268,7 +263,6 @@ def message_list(
 ) -> None:
     """List messages, oldest first."""
     from pipeline.console.views import show_messages
-
     from pipeline.operations.messages import listed
 
     show_messages(listed(site(), unread=unread, everything=all, limit=limit), json)
@@ -304,7 +298,6 @@ def message_ack(c: Context, ids: str) -> None:
 def sm(c: Context, to: str, text: str) -> None:
     """Send a short message; its first line becomes the subject."""
     from pipeline.console.input import read_text
-
     from pipeline.operations.messages import recipients, send, split_subject
 
     here = site()
@@ -321,9 +314,9 @@ def sm(c: Context, to: str, text: str) -> None:
 def artifacts_list(c: Context, json: bool = False) -> None:
     """List the finished builds that this machine keeps."""
     from pipeline.console.views import show_sets
-    from pipeline.operations.artifacts import list_sets
+    from pipeline.operations.artifacts import kept
 
-    show_sets(list_sets(site()), json)
+    show_sets(kept(site()), json)
 
 
 @task(name="verify", help={"id": "job id; by default every build kept here", "json": JSON})
@@ -331,9 +324,9 @@ def artifacts_list(c: Context, json: bool = False) -> None:
 def artifacts_verify(c: Context, id: str = "", json: bool = False) -> None:
     """Check files against their manifests: flipped bytes, missing and extra files."""
     from pipeline.console.views import show_problems
-    from pipeline.operations.artifacts import verify
+    from pipeline.operations.artifacts import check
 
-    sys.exit(show_problems(verify(site(), id or None), json))
+    sys.exit(show_problems(check(site(), id or None), json))
 
 
 @task(
@@ -374,7 +367,6 @@ def ledger_init(c: Context, builders: str = "build1,build2") -> None:
 def ledger_check(c: Context, json: bool = False) -> None:
     """Compute every transaction again and validate every file."""
     from pipeline.console.views import show_checked
-
     from pipeline.operations.history import check
 
     sys.exit(show_checked(check(site()), json))
@@ -385,7 +377,6 @@ def ledger_check(c: Context, json: bool = False) -> None:
 def ledger_log(c: Context, limit: int = 50, json: bool = False) -> None:
     """Tell the ledger's history in words."""
     from pipeline.console.views import show_history
-
     from pipeline.operations.history import log
 
     show_history(log(site(), limit), json)

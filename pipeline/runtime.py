@@ -108,7 +108,19 @@ def make_site(say: Callable[[str], None] = lambda text: None, *, builder: str | 
     ledger = Ledger(
         store, refs, decide, adopt, clock, random, processes, Settings(author=name, reducer=REDUCER_VERSION)
     )
-    return Site(settings, name, ledger, clock, random, processes, decide, adopt, REDUCER_VERSION, say)
+    return Site(
+        settings,
+        name,
+        ledger,
+        clock,
+        random,
+        processes,
+        decide,
+        adopt,
+        REDUCER_VERSION,
+        say,
+        open_refs=lambda: make_refs(settings, "heart"),
+    )
 
 
 def init_ledger(builders: list[Builder], config: BuildConfig) -> str:

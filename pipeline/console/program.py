@@ -25,7 +25,7 @@ def main() -> None:
     """Runs the tasks named on the command line."""
     from importlib.metadata import version
 
-    from invoke import Program
+    from invoke.program import Program
 
     Program(
         name="pipeline", namespace=load_tasks().namespace, version=version("cloudstack-build-pipeline")

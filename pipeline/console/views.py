@@ -10,9 +10,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from pipeline.builds.artifact_sets import ArtifactSet, Problem, PrunePlan
 from pipeline.console.terminal import duration, say, show_json, show_table, size
 from pipeline.ledger.check import Story
-from pipeline.operations.artifacts import Kept, Problem
 from pipeline.operations.history import Checked
 from pipeline.operations.overview import Overview
 from pipeline.operations.recover import Recovery
@@ -147,14 +147,18 @@ def show_settings(rows: Sequence[Any], as_json: bool) -> None:
     )
 
 
-def show_sets(sets: Sequence[Kept], as_json: bool) -> None:
+def show_sets(sets: Sequence[ArtifactSet], as_json: bool) -> None:
     if as_json:
         show_json(plain(list(sets)))
         return
-    rows = [
-        [s.job_id, s.branch, s.commit[:10], when(s.created_at), s.count, size(s.size_bytes), s.folder]
-        for s in sets
-    ]
+    rows: list[list[object]] = []
+    for each in sets:
+        made = each.manifest
+        if made is None:
+            rows.append([each.name, "-", "-", "-", "-", size(each.size_bytes), each.problem])
+            continue
+        facts = [made.branch, made.commit[:10], when(made.created_at), made.artifact_count]
+        rows.append([made.job_id, *facts, size(each.size_bytes), each.folder])
     show_table(
         ["job", "branch", "commit", "made (UTC)", "files", "size", "folder"],
         rows,
@@ -177,10 +181,14 @@ def show_problems(found: Mapping[str, Sequence[Problem]], as_json: bool) -> int:
     return 85 if bad else 0
 
 
-def show_pruned(folders: Sequence[Path], really: bool, as_json: bool) -> None:
+def show_pruned(plan: PrunePlan, really: bool, as_json: bool) -> None:
+    folders = [*(each.folder for each in plan.remove), *plan.leftovers]
     if as_json:
-        show_json({"removed" if really else "would_remove": [str(f) for f in folders]})
+        kept = {each.name: why for each, why in plan.keep}
+        show_json({"removed" if really else "would_remove": [str(f) for f in folders], "kept": kept})
         return
+    for each, why in plan.keep:
+        print(f"keep {each.name}: {why}")
     for folder in folders:
         print(f"{'removed' if really else 'would remove'} {folder}")
     if not folders:
@@ -209,6 +217,5 @@ def show_history(stories: Sequence[Story], as_json: bool) -> None:
         return
     for story in stories:
         record = story.record
-        print(
-            f"{story.oid[:12]}  {record.ordinal if record else '-':>6}  {story.subject}{'' if record else '  (by hand)'}"
-        )
+        number = str(record.ordinal) if record else "by hand"
+        print(f"{story.oid[:12]}  {number:>7}  {story.subject}")

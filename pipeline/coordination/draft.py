@@ -36,7 +36,7 @@ _LISTS: dict[type[Record], tuple[str, type[Record]]] = {
     MessageArchive: ("messages", Message),
 }
 
-# Two memos, so that a flood of elements does not push out the few files that every decision reads.
+# Memos of their own, so that a flood of elements does not push out the few files that all decisions read.
 _element = lru_cache(maxsize=1024)(load)
 _whole = lru_cache(maxsize=64)(load)
 
@@ -140,17 +140,9 @@ class Draft:
     def _parse(self, model: type[R], data: bytes, path: str) -> R:
         if model not in _LISTS:
             return cast(R, _whole(model, data, path))
-        name, element = _LISTS[model]
-        shell, fragments = _cut(data, name)
-        try:
-            around = _whole(model, shell, path)
-            elements = [_element(element, fragment, path) for fragment in fragments]
-        except RecordInvalid:
-            return load(model, data, path)
-        if getattr(around, name):
-            return load(model, data, path)
-        self._known.update(zip(map(id, elements), fragments, strict=True))
-        return cast(R, replaced(around, **{name: elements}))
+        record, fragments = _list(model, data, path)
+        self._known.update(fragments)
+        return cast(R, record)
 
     def _print(self, record: Record, path: str) -> bytes:
         name, _ = _LISTS.get(type(record), ("", Record))
@@ -165,6 +157,22 @@ class Draft:
 def replaced(record: R, **changes: Any) -> R:
     """Returns a copy of a record with fields replaced; it is validated when it is written."""
     return record.model_copy(update=changes)
+
+
+@lru_cache(maxsize=4)
+def _list(model: type[Record], data: bytes, path: str) -> tuple[Record, dict[int, bytes]]:
+    """Returns a list file's record, and the bytes of its elements by the identity of each."""
+    name, element = _LISTS[model]
+    shell, fragments = _cut(data, name)
+    try:
+        around = _whole(model, shell, path)
+        elements = [_element(element, fragment, path) for fragment in fragments]
+    except RecordInvalid:
+        return load(model, data, path), {}
+    if getattr(around, name):
+        return load(model, data, path), {}
+    record = replaced(around, **{name: elements})
+    return record, dict(zip(map(id, elements), fragments, strict=True))
 
 
 def _cut(data: bytes, name: str) -> tuple[bytes, list[bytes]]:

@@ -116,15 +116,10 @@ def acquire(draft: Draft, request: requests.LockAcquire) -> Answer:
     if request.wait:
         return {"granted": False, "waiting": True, "op": op, "position": len(before) + 1}
     held = next((lock for lock in draft.locks.locks if lock.name in names), None)
-    return (
-        _held(held)
-        if held
-        else Refusal(
-            "held",
-            f"{before[0].owner} waits for {_quoted(before[0].names)} and comes first.",
-            "Wait for your turn.",
-        )
-    )
+    if held is not None:
+        return _held(held)
+    what = f"{before[0].owner} waits for {_quoted(before[0].names)} and comes first."
+    return Refusal("held", what, "Wait for your turn.")
 
 
 def release(draft: Draft, request: requests.LockRelease) -> Answer:
@@ -169,11 +164,9 @@ def take_over(draft: Draft, request: requests.LockTakeover) -> Answer:
     serve(draft)
     _drop(draft, draft.context.op)
     taken = find(draft, lock.name)
-    mine = taken is not None and taken.holder == request.holder
-    terms = (
-        _terms(granted_to(draft, granting_op(taken.token) or "")) if taken and mine else {"granted": False}
-    )
-    return terms | {"put_aside": lock.token}
+    if taken is None or taken.holder != request.holder:
+        return {"granted": False, "put_aside": lock.token}
+    return _terms(granted_to(draft, granting_op(taken.token) or "")) | {"put_aside": lock.token}
 
 
 def ready(draft: Draft, request: requests.LockReady) -> Answer:
@@ -339,7 +332,7 @@ def _terms_refused(request: requests.Lease, names: list[str]) -> Refusal | None:
         return _reserved(names)
     return Refusal(
         "ttl-too-short",
-        f"Renewed every {request.interval_seconds:g} s, a lease of {request.ttl_seconds:g} s ends too easily.",
+        f"Renewed every {request.interval_seconds:g} s, a lease of {request.ttl_seconds:g} s is too short.",
         f"Ask for {least:g} s or more.",
     )
 

@@ -99,20 +99,17 @@ def _order(draft: Draft, order: requests.Order, **more: Any) -> Job | Refusal:
 
 def claim(draft: Draft, request: requests.JobClaim) -> Answer:
     """Gives a builder the job that it names, or else the most urgent that fits, the oldest of equals."""
-    builder = request.builder
-    fitting = [
-        job
-        for job in draft.jobs.jobs
-        if job.status == "queued" and job.target in (None, builder) and not _blocked_by(draft, job)
-    ]
     if request.job_id is not None:
         job = find(draft, request.job_id)
+        if job is None:
+            return not_found(draft, request.job_id)
     else:
-        job = min(fitting, key=lambda job: job.priority, default=None)
-    if job is None and request.job_id is not None:
-        return not_found(draft, request.job_id)
-    if job is None:
-        return Refusal("nothing-to-do", f"No job in the queue is for {builder}.")
+        queued = [each for each in draft.jobs.jobs if each.status == "queued"]
+        own = [each for each in queued if each.target in (None, request.builder)]
+        ready = [each for each in own if not _blocked_by(draft, each)]
+        if not ready:
+            return Refusal("nothing-to-do", f"No job in the queue is ready for {request.builder}.")
+        job = min(ready, key=lambda each: each.priority)
     return _claim_refused(draft, job, request) or _claim(draft, job, request)
 
 
@@ -146,13 +143,12 @@ def _claim_refused(draft: Draft, job: Job, request: requests.JobStart | requests
     if job.target not in (None, builder):
         return Refusal("not-for-you", f"Job `{job.id}` is for {job.target}, not for {builder}.")
     if blocked := _blocked_by(draft, job):
-        return Refusal(
-            "blocked", f"Job `{job.id}` waits for job `{blocked[0]}`.", "Wait until that succeeded."
-        )
+        return Refusal("blocked", f"Job `{job.id}` waits for job `{blocked[0]}` to succeed.")
     lock = leases.find(draft, leases.MACHINE + builder)
+    if lock is None:
+        return None
     remedy = f"Wait, or if its process is gone run `invoke recover` on {builder}."
-    what = f"Builder {builder} runs job `{lock.job_id}` (token {lock.token})." if lock else ""
-    return Refusal("busy", what, remedy) if lock else None
+    return Refusal("busy", f"Builder {builder} runs job `{lock.job_id}` (token {lock.token}).", remedy)
 
 
 def _blocked_by(draft: Draft, job: Job) -> list[str]:
@@ -172,7 +168,7 @@ def cancel(draft: Draft, request: requests.JobCancel) -> Answer:
     why = f"cancelled by {request.builder}" + (f": {request.reason}" if request.reason else "")
     also: list[str] = []
     if job.status == "queued":
-        also = end(draft, job, "cancelled", _cancelled(why))
+        also = end(draft, job, "cancelled", cancelled(why))
     elif job.cancel_requested is None:
         put(draft, replaced(job, cancel_requested=why))
     return standing(find(draft, job.id) or job) | {"also_ended": also}
@@ -227,7 +223,7 @@ def hand_back(draft: Draft, job: Job) -> list[str]:
     """
     job = replaced(job, token=draft.new_token(draft.context.op))
     if job.cancel_requested is not None:
-        return end(draft, job, "cancelled", _cancelled(job.cancel_requested))
+        return end(draft, job, "cancelled", cancelled(job.cancel_requested))
     if job.losses > job.maximum_losses:
         return end(draft, job, "dead", Failure(failure_class=FailureClass.LOST, message="lost too often"))
     put(draft, replaced(job, status="queued", assigned_to=None, started_at=None))
@@ -242,7 +238,7 @@ def end(draft: Draft, job: Job, outcome: str, failure: Failure | None) -> list[s
     for each in draft.jobs.jobs if outcome != "succeeded" else []:
         if each.status == "queued" and not set(ended).isdisjoint(each.depends_on):
             why = f"job `{job.id}`, on which it depends, {outcome}"
-            put(draft, _at_end(draft, each, "cancelled", _cancelled(why)))
+            put(draft, _at_end(draft, each, "cancelled", cancelled(why)))
             ended.append(each.id)
     _seal(draft)
     return ended[1:]
@@ -292,8 +288,9 @@ def _seal(draft: Draft) -> None:
         return
     needed = {id for job in jobs if not job.ended for id in job.depends_on}
     sealed = [job for job in jobs if job.ended and job.id not in needed][:TAIL]
+    gone = {job.id for job in sealed}
     draft.put(path, JobArchive(ordinal=draft.context.ordinal, jobs=sealed))
-    draft.jobs = replaced(draft.jobs, jobs=[job for job in jobs if job not in sealed])
+    draft.jobs = replaced(draft.jobs, jobs=[job for job in jobs if job.id not in gone])
 
 
 def _sealed(draft: Draft, request: requests.JobRetry) -> Job | None:
@@ -329,7 +326,8 @@ def _queued(draft: Draft, job: Job) -> dict[str, Any]:
     return standing(job) | {"position": order.index(job.id) + 1 if job.id in order else None}
 
 
-def _cancelled(why: str) -> Failure:
+def cancelled(why: str) -> Failure:
+    """Returns why a job ended that nothing was wrong with."""
     return Failure(failure_class=FailureClass.CANCELLED, message=why)
 
 

@@ -53,8 +53,11 @@ def raise_epoch(draft: Draft, request: RaiseEpoch) -> dict[str, Any]:
     for job in draft.jobs.jobs:
         if job.id in running:
             queue.put(draft, replaced(job, token=running[job.id]))
-    ttls = [leases.predecessor(lock).ttl_seconds for lock in draft.locks.locks]
-    longest = max([*ttls, *request.abandoned_locks.values()], default=0.0)
+    before = [
+        *map(leases.predecessor, draft.locks.locks),
+        *(each.predecessor for each in draft.locks.vacated),
+    ]
+    longest = max([*(each.ttl_seconds for each in before), *request.abandoned_locks.values()], default=0.0)
     locks = [_put_aside(draft, lock, running, longest) for lock in draft.locks.locks]
     draft.locks = replaced(draft.locks, locks=locks)
     for name in sorted(set(request.abandoned_locks) - {lock.name for lock in locks}):

@@ -32,22 +32,25 @@ def complete(draft: Draft, request: JobComplete) -> dict[str, Any]:
     if job is None or job.status != "running" or job.token != request.token:
         return _keep_late(draft, request, job)
     builder = job.assigned_to or request.builder
+    failure = request.failure
+    if failure is None and request.outcome == "cancelled":
+        failure = queue.cancelled(job.cancel_requested or f"stopped on {builder}")
     stamp = f"{job.started_at or draft.now:%Y%m%dT%H%M%SZ}-{job.id}.{job.attempt}"
     kept = _keep_payloads(draft, builder, stamp, paths.manifest(builder, job.id, job.attempt))
     job = replaced(
         job,
         duration_seconds=request.duration_seconds,
         failures=job.failures + (request.outcome == "failed"),
-        failure=request.failure,
+        failure=failure,
         manifest=kept.get("manifest"),
         log=kept.get("log"),
     )
     _leave(draft, job, request)
-    limit = job.retries.get(request.failure.failure_class, 0) if request.failure else 0
+    limit = job.retries.get(failure.failure_class, 0) if failure else 0
     if request.outcome == "failed" and job.failures <= limit:
         also = queue.hand_back(draft, job)
     else:
-        also = queue.end(draft, job, request.outcome, request.failure)
+        also = queue.end(draft, job, request.outcome, failure)
     job = queue.find(draft, job.id) or job
     _tell(draft, request, job, also)
     return queue.standing(job) | {"accepted": True, "late": False, "also_ended": also, "kept": kept}

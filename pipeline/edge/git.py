@@ -35,6 +35,12 @@ _SETTINGS = {
 }
 _SECRET = re.compile(r"(?<=://)[^/@\s]+@")
 
+#: What git says of a repository that lacks objects: a partial clone, a copy that was cut.
+DAMAGED = (
+    r"unable to read [0-9a-f]{40}|did not send all necessary|bad object|missing (?:blob|tree|commit)"
+    r"|unresolved deltas|invalid index-pack|is corrupt"
+)
+
 #: What git says, and what it means: (pattern, message, remedy). The first that matches counts.
 _MEANINGS = (
     (
@@ -49,6 +55,11 @@ _MEANINGS = (
         "Check the address; give the user who builds an SSH key or a git credential helper for it.",
     ),
     (
+        DAMAGED,
+        "lacks objects of its own history",
+        "Repair it, or build from a complete clone.",
+    ),
+    (
         r"Host key verification failed",
         "has an SSH host key that this machine does not know",
         "Check the key's fingerprint and add it to ~/.ssh/known_hosts (`ssh-keyscan`).",
@@ -60,8 +71,9 @@ _MEANINGS = (
         "Check the address: `git ls-remote {place}` has to list branches.",
     ),
     (
-        r"Could not resolve host|Connection refused|[Cc]onnection timed out|Network is unreachable|No route to host"
-        r"|unable to access|Connection reset|early EOF|hung up|Operation timed out|Operation too slow|gave no answer",
+        r"Could not resolve|Connection (?:refused|reset)|[Cc]onnection timed out|No route to host"
+        r"|Network is unreachable|unable to access|early EOF|hung up|Operation (?:timed out|too slow)"
+        r"|gave no answer",
         "cannot be reached",
         "Check the network and the address, then run the same command again.",
     ),
@@ -91,7 +103,7 @@ class Access:
 
 
 def split_credentials(source: str) -> Access:
-    """Parses an address. Raises UsageError for one that git could take for an option, or that has a newline."""
+    """Parses an address. Raises UsageError for an option in disguise or a control character."""
     if not source or source.startswith("-") or any(ord(char) < 32 for char in source):
         raise UsageError(f"{masked(source)!r} cannot be a repository's address.")
     if "://" not in source:
@@ -121,7 +133,15 @@ def environment(access: Access | None = None, extra: Mapping[str, str] | None = 
     if access is None:
         env |= {"GIT_CONFIG_GLOBAL": os.devnull, "HOME": "/nonexistent"}
     else:
-        for name in ("HOME", "USER", "SSH_AUTH_SOCK", "XDG_CONFIG_HOME", "GIT_CONFIG_GLOBAL", "TMPDIR"):
+        for name in (
+            "HOME",
+            "USER",
+            "SUDO_UID",
+            "SSH_AUTH_SOCK",
+            "XDG_CONFIG_HOME",
+            "GIT_CONFIG_GLOBAL",
+            "TMPDIR",
+        ):
             if name in os.environ:
                 env[name] = os.environ[name]
         for name in (
@@ -138,7 +158,7 @@ def environment(access: Access | None = None, extra: Mapping[str, str] | None = 
         env["GIT_SSH_COMMAND"] = (
             os.environ.get("GIT_SSH_COMMAND", "ssh") + " -o BatchMode=yes -o ConnectTimeout=15"
         )
-        # `ext::` and its like run programs. A submodule may name a local path only where the source is one.
+        # `ext::` and its like run programs.
         env["GIT_ALLOW_PROTOCOL"] = "http:https:ssh:git" + (":file" if access.is_local else "")
         if access.header is not None:
             settings[f"http.{access.address}.extraHeader"] = access.header

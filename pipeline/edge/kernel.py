@@ -63,3 +63,13 @@ def _check(result: int, what: str) -> None:
     if result != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code), what)
+
+
+def sync_filesystem(path: os.PathLike[str] | str) -> None:
+    """Writes out all that is pending on the file system of `path`; where the call is missing, everywhere."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if _libc.syncfs(descriptor) != 0:
+            os.sync()
+    finally:
+        os.close(descriptor)

@@ -30,7 +30,7 @@ class MachineLock:
                 except BlockingIOError:
                     os.close(handle)
                     return False
-                # The file may have been removed and made anew between open and lock: then this lock is nobody's.
+                # Removed and made anew between open and lock: then this lock is nobody's.
                 if self._is_still(handle):
                     break
                 os.close(handle)

@@ -72,7 +72,7 @@ def run(
     if check and done.returncode != 0:
         tail = finished.errors[-2000:]
         raise CommandFailed(
-            f"`{' '.join(words[:4])}` ended with status {done.returncode}: {tail.splitlines()[-1] if tail else ''}",
+            f"`{' '.join(words[:4])}` ended with status {done.returncode}: {(tail.splitlines() or [''])[-1]}",
             returncode=done.returncode,
             stderr_tail=tail,
         )

@@ -28,6 +28,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from pipeline.edge.kernel import set_subreaper
+from pipeline.edge.process import run
 from pipeline.edge.procfs import read_stat
 from pipeline.edge.survivors import MARKER_VARIABLE, Journal, end_processes, find_survivors
 from pipeline.edge.watchdog import STATUS, UNKILLABLE_SECONDS
@@ -167,6 +168,10 @@ class Supervised:
         self._end_asked = self._end_asked or _now()
         self._write_control(b"end " + reason.replace("\n", " ").encode()[:500] + b"\n")
 
+    def elapsed(self) -> float:
+        """Returns the seconds since the start, suspension included."""
+        return _now() - self._begun
+
     def run(
         self,
         on_output: Callable[[bytes], None],
@@ -195,7 +200,7 @@ class Supervised:
                         on_output(data)
                     else:
                         self._hear(data)
-                elapsed = _now() - self._begun
+                elapsed = self.elapsed()
                 if poll is not None and elapsed >= next_poll and self._end_asked is None:
                     next_poll = elapsed + poll_seconds
                     reason = poll(elapsed)
@@ -243,7 +248,7 @@ class Supervised:
         self._facts["ended"] = {"lost": True, "left": left}
 
     def _ended(self) -> Ended:
-        seconds = _now() - self._begun
+        seconds = self.elapsed()
         failed = self._facts.get("failed")
         if failed is not None:
             self._facts.setdefault("ended", {})
@@ -308,3 +313,10 @@ def _stop_being_subreaper() -> None:
 
 def _now() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def probe_mounts(source: str, target: str) -> str | None:
+    """Returns why `source` cannot be mounted on `target` in a namespace, or None when it can."""
+    words = [sys.executable, "-I", "-S", "-c", _START, _ROOT, "--probe", source, target]
+    tried = run(words, env={"LC_ALL": "C.UTF-8"}, check=False, timeout=30)
+    return None if tried.returncode == 0 else tried.errors or f"status {tried.returncode}"

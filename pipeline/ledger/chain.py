@@ -82,6 +82,13 @@ def read_state(view: View) -> LedgerState:
     return state
 
 
+def insist_on_writer(state: LedgerState, writer: str) -> None:
+    """Raises WriterConflict if the ledger has forgotten or closed a writer that it once knew."""
+    record = state.writers.get(writer)
+    if record is None or record.closed:
+        raise WriterConflict(f"the ledger does not know writer {writer}, or closed it")
+
+
 def lookup(state: LedgerState, writer: str, sequence: int, op: str) -> dict[str, Any] | None:
     """Returns the outcome of an entry that is in the ledger, or None for one that is not.
 
@@ -131,8 +138,12 @@ def _decide_alone(
 ) -> tuple[dict[str, Any], Mapping[str, bytes | None]]:
     try:
         decision = decide(view, item.request, item.evidence, context)
+    except (LedgerError, RecordTooNew, MemoryError):
+        raise  # says something of this machine, not of the request: nothing that all would compute again
     except PipelineError as exc:
         return refusal_outcome(Refusal(type(exc).__name__, exc.message, exc.remedy)), {}
+    except Exception as exc:
+        return refusal_outcome(Refusal("defect", f"The decision failed: {type(exc).__name__}: {exc}")), {}
     if isinstance(decision, Refusal):
         return refusal_outcome(decision), {}
     assert isinstance(decision, Change)
@@ -165,10 +176,8 @@ def _completed(state: LedgerState, batch: Batch, outcomes: Mapping[int, dict[str
 
 def encode_message(subject: str, transaction: Transaction) -> str:
     """Returns a commit's message: a subject in words, then the record as one line of JSON."""
-    body = json.dumps(
-        transaction.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False
-    )
-    return f"{subject}\n\n{body}\n"
+    raw = transaction.model_dump(mode="json")
+    return f"{subject}\n\n{json.dumps(raw, sort_keys=True, separators=(',', ':'), ensure_ascii=False)}\n"
 
 
 def read_record(commit: Commit, known_reducer: int) -> Transaction | None:
@@ -190,7 +199,7 @@ def read_record(commit: Commit, known_reducer: int) -> Transaction | None:
         return None
     if newer:
         raise RecordTooNew(
-            f"A commit of the ledger was made by reducer {raw['reducer']}; this version knows {known_reducer}.",
+            f"A commit of the ledger is of reducer {raw['reducer']}; this version knows {known_reducer}.",
             remedy="Upgrade the pipeline on this machine.",
         )
     try:

@@ -23,8 +23,9 @@ from pipeline.ledger.objects import (
 )
 from pipeline.ledger.ports import Pushed
 
-#: What a fault may do to one request: nothing, lose it before the server has it, or lose the answer.
-Fault = Literal["none", "lost", "unanswered"]
+#: What a fault may do to one request: nothing, lose it before the server has it, lose the answer, or keep
+#: the request under way until the remote's `arrive` is called, whatever became of its sender.
+Fault = Literal["none", "lost", "unanswered", "delayed"]
 
 
 class MemoryRemote:
@@ -36,7 +37,12 @@ class MemoryRemote:
         self.shallow: set[str] = set()
         self.fault: Callable[[str], Fault] = lambda step: "none"
         self.refuse: Callable[[str], Pushed | None] = lambda ref: None
+        self.delayed: list[Callable[[], bool]] = []
         self.lock = threading.Lock()
+
+    def arrive(self, number: int = 0) -> bool:
+        """Lets a delayed push take effect now; returns whether it moved its ref."""
+        return self.delayed.pop(number)()
 
     def move(self, ref: str, commit: str, expected: str | None) -> bool:
         """Compare-and-swap of one ref."""
@@ -80,35 +86,38 @@ class MemoryRefs:
         if refused is not None:
             return refused
         self.remote.objects.update(self.local)
+        if fault == "delayed":
+            self.remote.delayed.append(lambda: self.remote.move(self.ref, commit, expected))
+            return Pushed("unknown", LedgerUnreachable("No answer came."))
         moved = self.remote.refs.get(self.ref) == commit or self.remote.move(self.ref, commit, expected)
         if fault == "unanswered":
             return Pushed("unknown", LedgerUnreachable("The answer was lost."))
         return Pushed("landed" if moved else "stale")
 
     def contains(self, tip: str, commit: str) -> bool | None:
-        reached, cut = self._reach(tip)
-        return True if commit in reached else None if cut else False
+        reached = self._reach(tip)
+        return True if commit in reached else None if None in reached.values() else False
 
     def since(self, tip: str, base: str | None) -> list[str] | None:
-        reached, cut = self._reach(tip)
-        below, cut_below = self._reach(base) if base else (set(), False)
-        if cut and (base is None or base not in reached or cut_below):
+        if base is not None and base not in self.local:
             return None
-        return [oid for oid in reached if oid not in below]
+        below = self._reach(base) if base else {}
+        found = {oid: parents for oid, parents in self._reach(tip).items() if oid not in below}
+        return None if None in found.values() else list(found)
 
-    def _reach(self, tip: str) -> tuple[set[str], bool]:
-        reached, pending, cut = {tip}, [tip], False
+    def _reach(self, tip: str) -> dict[str, tuple[str, ...] | None]:
+        """Returns what a commit reaches, with the parents of each, None where the history is cut."""
+        reached: dict[str, tuple[str, ...] | None] = {}
+        pending = [tip]
         while pending:
             oid = pending.pop()
-            found = self.local.get(oid)
-            if found is None or oid in self.remote.shallow:
-                cut = True
+            if oid in reached:
                 continue
-            for parent in parse_commit(found.data).parents:
-                if parent not in reached:
-                    reached.add(parent)
-                    pending.append(parent)
-        return reached, cut
+            found = self.local.get(oid)
+            cut = found is None or oid in self.remote.shallow
+            reached[oid] = None if cut or found is None else parse_commit(found.data).parents
+            pending.extend(reached[oid] or ())
+        return reached
 
     def beat(self, ref: str, data: bytes) -> Pushed:
         fault = self.remote.fault("beat")
@@ -136,6 +145,9 @@ class MemoryRefs:
                 blob = make("blob", self.remote.objects[_only_blob(tree)].data)
                 found[ref] = blob.data
         return found
+
+    def maintain(self) -> None:
+        pass
 
 
 def beat_objects(data: bytes) -> list[Object]:

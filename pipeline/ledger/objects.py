@@ -15,6 +15,7 @@ from pipeline.records.decisions import View
 
 FILE_MODE = "100644"
 TREE_MODE = "40000"
+RENEW = "Remove the clone beside the outbox (`*.git`): the next command makes it anew."
 
 
 class Object(NamedTuple):
@@ -109,9 +110,7 @@ class TreeView(View):
         if oid not in self._trees:
             found = self._read(oid)
             if found is None or found.kind != "tree":
-                raise LedgerError(
-                    f"Tree {oid} is missing from the local clone.", remedy="Run `invoke recover`."
-                )
+                raise LedgerError(f"Tree {oid} is missing from the local clone.", remedy=RENEW)
             self._trees[oid] = parse_tree(found.data)
         return self._trees[oid]
 
@@ -131,9 +130,7 @@ class TreeView(View):
             return None
         found = self._read(entry.oid)
         if found is None:
-            raise LedgerError(
-                f"The content of `{path}` is missing from the local clone.", remedy="Run `invoke recover`."
-            )
+            raise LedgerError(f"The content of `{path}` is missing from the local clone.", remedy=RENEW)
         return found.data
 
     def names(self, folder: str) -> list[str]:

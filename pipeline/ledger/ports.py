@@ -59,3 +59,6 @@ class RefStore(Protocol):
 
     def beat_data(self, refs: Collection[str]) -> dict[str, bytes]:
         """Returns the content of heartbeat refs, as they are on the remote now."""
+
+    def maintain(self) -> None:
+        """Keeps what is local, and a remote of our own, small. Does nothing unless it is due."""

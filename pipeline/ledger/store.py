@@ -1,26 +1,28 @@
 """The outbox: what this builder wants in the ledger, kept on local disk until it is there. ONE state machine.
 
-                       begin_attempt              finish_attempt              take
-    enqueue ──► pending ───────────► attempted ──────────────────► answered ────────► (gone)
-                 │  ▲                    │                            ▲
-                 │  └────────────────────┘                            │
-                 │     abandon_attempt (the branch moved on without it)
-                 ├────────────────────────────────────────────────────┘
-                 │     answer_unpushed (a refusal, on a tip read after the request; or found in history)
+               begin_attempt                  settle                    take
+    enqueue ──► waiting ──────────► doubtful ───────────► answered ───────────► (gone)
+                 │ │  ▲              │  ▲ │                  ▲
+                 │ │  └──────────────┘  └─┘ begin_attempt    │
+                 │ │   clear_attempt                         │
+                 │ └─────────────────────────────────────────┘
+                 │     answer_unpushed (a refusal), settle (found in the chain)
                  └──► (gone)  drop (an attached entry whose asker is gone, never pushed)
 
-Every arrow is one SQLite transaction that checks the state it starts from, so it is a compare-and-swap
-between all processes of the builder; the lock of the leader only saves work.
+*Doubtful* with `doubt` = P: a push of a commit on parent P that holds the entry was begun, and may be applied
+as long as the branch stands at P. So the doubt ends by itself: a later tip either has the entry in its
+completion records or will never have it from that push. A push on the same P that lands settles it as well.
 
-Guarantees (each named after the test in tests/ledger/test_store.py that proves it):
+Every arrow is one SQLite transaction that compares the entry's version and raises it: a compare-and-swap
+between all processes of the builder. The lock of the leader only saves work.
+
+Guarantees (tests/ledger/test_store.py):
   * a number is given once, in the transaction that publishes the entry, and kept for ever;
-  * an entry is durable before `enqueue` returns, an attempt with its objects before anything is pushed,
-    an answer before it is given (WAL with synchronous=FULL: one fsync each);
-  * at most one attempt is open, and no entry of it can be answered in any other way meanwhile;
-  * a finished entry is never attempted again, however late a stopped leader wakes up.
-Non-guarantees: `take` may be forgotten in a power loss (the entry is then offered again); nothing here
-knows whether an attempt reached the remote; a copy of this directory that runs elsewhere is noticed by the
-machine it runs on or by the ledger, not by the disk.
+  * an entry and its doubt are on disk before anything is pushed, a refusal before it is given;
+  * who decides on what an entry was cannot answer it after another leader has pushed it.
+Non-guarantees: the answer to what has landed and `take` may be forgotten in a power loss; the first is then
+found again in the chain, which keeps it until the entry is taken, and the second offered again. A copy of
+this directory that runs elsewhere is noticed by the machine it runs on or by the ledger, not by the disk.
 
 kinds: *deliver* must arrive, whoever carries it; *attached* is worth nothing once its asker is gone.
 """
@@ -31,7 +33,7 @@ import fcntl
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +41,7 @@ from typing import Any, Literal, NamedTuple
 
 from pipeline.errors import StoreError
 from pipeline.ledger.chain import Item
-from pipeline.ledger.objects import Object
+from pipeline.ledger.disk import flush_folder, network_filesystem
 from pipeline.records.ledger import Evidence
 
 Kind = Literal["deliver", "attached"]
@@ -47,45 +49,39 @@ Kind = Literal["deliver", "attached"]
 _SCHEMA = """
 create table if not exists meta (key text primary key, value text);
 create table if not exists entries (
-  sequence integer primary key autoincrement, op text unique not null, kind text not null, base text,
-  request text not null, evidence text not null, asker text not null, state text not null default 'pending',
-  attempt text, outcome text, searched integer not null default 0);
+  sequence integer primary key autoincrement, op text unique not null, kind text not null,
+  writer text not null, base text, request text not null, evidence text not null, asker text not null,
+  version integer not null default 0, doubt text, outcome text);
 create table if not exists payloads (sequence integer, name text, data blob, primary key (sequence, name));
-create table if not exists attempts (
-  commit_id text primary key, parent text, writer text not null, uncertain integer not null default 0);
-create table if not exists objects (commit_id text, oid text, kind text, data blob);
 create table if not exists observations (name text primary key, value text);
 """
+_COLUMNS = "sequence, op, request, evidence, kind, writer, base, asker, version, doubt, outcome"
 
 
 @dataclass(frozen=True)
 class Entry(Item):
-    """One request in the outbox. `searched`: it must first be looked for in the history (rebirth)."""
+    """One request in the outbox. `writer` and `base` are the store's id and last tip when it was made."""
 
     kind: Kind
+    writer: str
     base: str | None
     asker: str
-    state: str
-    searched: bool
+    version: int
+    doubt: str | None
     outcome: dict[str, Any] | None
 
 
-class Attempt(NamedTuple):
-    """A commit that was, or is about to be, pushed. `uncertain`: an answer of an earlier push is missing."""
-
-    commit: str
-    parent: str | None
-    writer: str
-    uncertain: bool
-
-
-class Marks(NamedTuple):
-    """Read in one go: the writer id, whether the ledger ever knew it, and the last tip seen."""
+class Outbox(NamedTuple):
+    """Read in one go: the writer id, whether the ledger ever knew it, the writer ids that it replaces, the
+    last tip seen, the number below the oldest entry held, and the entries without an answer, in order.
+    """
 
     writer: str
     known: bool
-    tip: str | None
     closes: tuple[str, ...]
+    tip: str | None
+    floor: int
+    entries: list[Entry]
 
 
 class Store:
@@ -99,14 +95,36 @@ class Store:
         """
         self.folder = folder
         try:
+            new = not folder.exists()
             folder.mkdir(parents=True, exist_ok=True)
+            kind = network_filesystem(folder)
+            if kind:
+                raise StoreError(
+                    f"The outbox {folder} lies on a network file system ({kind}), where locks do not hold.",
+                    remedy="Put `home` on a local disk.",
+                )
             self._db = sqlite3.connect(folder / "outbox.db", timeout=30, isolation_level=None)
+        except (sqlite3.Error, OSError) as exc:
+            raise _translated(exc, folder) from exc
+        try:
+            self._set_up(identity, new_id)
+            if new:
+                flush_folder(folder.parent)
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _set_up(self, identity: str, new_id: str) -> None:
+        try:
             self._db.execute("pragma journal_mode=wal")
             self._db.execute("pragma synchronous=full")
             if self._db.execute("pragma user_version").fetchone()[0] == 0:
                 self._db.executescript("begin immediate;" + _SCHEMA + "pragma user_version=1; commit;")
+            made_by = _meta(self._db, "identity")
         except (sqlite3.Error, OSError) as exc:
-            raise _translated(exc, folder) from exc
+            raise _translated(exc, self.folder) from exc
+        if made_by == identity:
+            return
         with self._write() as db:
             made_by = _meta(db, "identity")
             if made_by is None:
@@ -129,171 +147,168 @@ class Store:
         evidence: Evidence,
         asker: str,
         payloads: Mapping[str, bytes] | None = None,
+        *,
+        durable: bool = True,
     ) -> int:
-        """-> pending. Gives the entry its number, in the transaction that publishes it."""
-        with self._write() as db:
-            base = _meta(db, "tip")
+        """-> waiting. Gives the entry its number, in the transaction that publishes it.
+
+        One that is not `durable` by itself is made so by `begin_attempt`, before anything is pushed.
+        """
+        with self._write(durable) as db:
+            meta = _all_meta(db)
+            made_in = meta["writer"], meta.get("tip")
             sequence = db.execute(
-                "insert into entries (op, kind, base, request, evidence, asker) values (?,?,?,?,?,?)",
-                (op, kind, base, _json(request), evidence.model_dump_json(), asker),
+                "insert into entries (op, kind, writer, base, request, evidence, asker)"
+                " values (?,?,?,?,?,?,?)",
+                (op, kind, *made_in, _json(request), evidence.model_dump_json(), asker),
             ).lastrowid
             for name, data in (payloads or {}).items():
                 db.execute("insert into payloads values (?,?,?)", (sequence, name, data))
         assert sequence is not None
         return sequence
 
-    def begin_attempt(self, attempt: Attempt, entries: Sequence[int], objects: Sequence[Object]) -> bool:
-        """pending -> attempted, all or none. False: another leader was quicker, or the store was reborn."""
-        with self._write() as db:
-            if _meta(db, "writer") != attempt.writer or db.execute("select 1 from attempts").fetchone():
-                return False
-            for sequence in entries:
-                moved = db.execute(
-                    "update entries set state='attempted', attempt=? where sequence=? and state='pending'",
-                    (attempt.commit, sequence),
-                )
-                if moved.rowcount != 1:
-                    db.execute("rollback")
-                    return False
-            db.execute(
-                "insert into attempts values (?,?,?,?)", (attempt.commit, attempt.parent, attempt.writer, 0)
-            )
-            db.executemany(
-                "insert into objects values (?,?,?,?)",
-                [(attempt.commit, o.oid, o.kind, o.data) for o in objects],
-            )
-        return True
-
-    def finish_attempt(
-        self, commit: str, outcomes: Mapping[int, dict[str, Any]], tip: str | None = None
-    ) -> None:
-        """attempted -> answered, for an attempt that is in the chain. `tip` is the new mark, if it is one."""
-        with self._write() as db:
-            closed = db.execute("select parent from attempts where commit_id=?", (commit,)).fetchone()
-            if closed is None:
-                return
-            for sequence, outcome in outcomes.items():
-                db.execute(
-                    "update entries set state='answered', outcome=?"
-                    " where sequence=? and attempt=? and state='attempted'",
-                    (_json(outcome), sequence, commit),
-                )
-            _close(db, commit)
-            _set(db, known="1", closes="[]")
-            if tip is not None and _meta(db, "tip") == closed[0]:
-                _set(db, tip=tip)
-
-    def abandon_attempt(self, commit: str) -> None:
-        """attempted -> pending, for an attempt that can never be applied any more."""
-        with self._write() as db:
-            db.execute(
-                "update entries set state='pending', attempt=null where attempt=? and state='attempted'",
-                (commit,),
-            )
-            _close(db, commit)
-
-    def answer_unpushed(self, writer: str, outcomes: Mapping[int, dict[str, Any]]) -> None:
-        """pending -> answered, without a commit. An entry that is no longer pending is left alone."""
+    def begin_attempt(self, parent: str, writer: str, versions: Mapping[int, int]) -> bool:
+        """waiting, doubtful -> doubtful, all or none. False: another leader was quicker, or a rebirth."""
         with self._write() as db:
             if _meta(db, "writer") != writer:
-                return
-            for sequence, outcome in outcomes.items():
+                return False
+            for sequence, version in versions.items():
+                if not _move(db, sequence, version, doubt=parent):
+                    db.execute("rollback")
+                    return False
+        return True
+
+    def clear_attempt(self, versions: Mapping[int, int], doubts: Mapping[int, str | None]) -> None:
+        """doubtful -> as before the attempt, for one that the remote has turned down in so many words."""
+        with self._write() as db:
+            for sequence, version in versions.items():
+                _move(db, sequence, version + 1, doubt=doubts[sequence])
+
+    def settle(
+        self, writer: str, outcomes: Mapping[str, dict[str, Any]], landed: tuple[str, str] | None = None
+    ) -> None:
+        """waiting, doubtful -> answered, for operations (op -> outcome) that are in the chain.
+
+        `landed` is (parent, commit) of the push that put them there; the mark moves with it. What is in the
+        chain is so whoever finds it, so no version is compared.
+        """
+        with self._write(durable=False) as db:
+            for op, outcome in outcomes.items():
                 db.execute(
-                    "update entries set state='answered', outcome=? where sequence=? and state='pending'",
-                    (_json(outcome), sequence),
+                    "update entries set outcome=?, version=version+1 where op=? and outcome is null",
+                    (_json(outcome), op),
                 )
+            meta = _all_meta(db)
+            if landed and meta["writer"] == writer and meta["known"] == "0":
+                _set(db, known="1", closes="[]")
+            if landed and meta.get("tip") == landed[0]:
+                _set(db, tip=landed[1])
+
+    def answer_unpushed(
+        self, writer: str, versions: Mapping[int, int], outcomes: Mapping[int, dict[str, Any]]
+    ) -> None:
+        """waiting, doubtful -> answered, without a commit. An entry that has moved since is left alone."""
+        with self._write() as db:
+            if _meta(db, "writer") == writer:
+                for sequence, version in versions.items():
+                    _move(db, sequence, version, outcome=_json(outcomes[sequence]))
 
     def drop(self, sequence: int) -> bool:
-        """pending -> gone, for an attached entry whose asker gave up. False: it is no longer pending."""
+        """waiting -> gone, for an attached entry whose asker is gone. False: it was pushed, or answered."""
         with self._write() as db:
-            return _remove(db, sequence, "pending")
+            return _remove(db, sequence, "outcome is null and doubt is null")
+
+    def disown(self, sequence: int) -> None:
+        """Notes that nobody waits for this entry any more; whoever drains or delivers next deals with it."""
+        with self._write() as db:
+            db.execute("update entries set asker='', version=version+1 where sequence=?", (sequence,))
 
     def take(self, sequence: int) -> None:
-        """answered -> gone: the asker has its answer. Not durable; offered again after a power loss."""
-        self._db.execute("pragma synchronous=normal")
-        try:
-            with self._write() as db:
-                _remove(db, sequence, "answered")
-        finally:
-            self._db.execute("pragma synchronous=full")
+        """answered -> gone: the asker has its answer."""
+        with self._write(durable=False) as db:
+            _remove(db, sequence, "outcome is not null")
 
-    def doubt_attempt(self, commit: str) -> None:
-        """Notes that a push of this attempt was never answered, so it may be applied later."""
-        with self._write() as db:
-            db.execute("update attempts set uncertain=1 where commit_id=?", (commit,))
+    def rebirth(self, writer: str, new_id: str, versions: Mapping[int, int]) -> bool:
+        """Puts a writer id aside for a new one; what it had asked is looked for in the history from now on.
 
-    def rebirth(self, writer: str, new_id: str) -> bool:
-        """Puts a writer id aside for a new one; every entry is searched for in history from now on.
-
-        False: another process has done it already. Closes no attempt: the attempt's entries are pending
-        again and are found in the history if it was applied.
+        False: not what the caller has seen. Another process was reborn, or has moved one of these entries.
         """
         with self._write() as db:
             if _meta(db, "writer") != writer:
                 return False
+            for sequence, version in versions.items():
+                if not _move(db, sequence, version):
+                    db.execute("rollback")
+                    return False
             _be_reborn(db, new_id)
         return True
 
-    # ------------------------------------------------------------ reading
-
-    def marks(self) -> Marks:
-        """Returns the writer id, whether the ledger knows it, the last tip seen, and writers to close."""
-        with self._read() as db:
-            rows = dict(db.execute("select key, value from meta").fetchall())
-        return Marks(rows["writer"], rows["known"] == "1", rows.get("tip"), tuple(json.loads(rows["closes"])))
-
-    def open_entries(self) -> list[Entry]:
-        """Returns the pending entries in the order of their numbers."""
-        return self._entries("state='pending'")
-
-    def entries(self) -> list[Entry]:
-        """Returns all entries that the outbox holds."""
-        return self._entries("1=1")
-
-    def entry(self, sequence: int) -> Entry | None:
-        """Returns one entry, or None for one that is gone."""
-        found = self._entries("sequence=?", sequence)
-        return found[0] if found else None
-
-    def answer(self, sequence: int) -> dict[str, Any] | None:
-        """Returns an entry's outcome once it is answered."""
-        with self._read() as db:
-            row = db.execute(
-                "select outcome from entries where sequence=? and state='answered'", (sequence,)
-            ).fetchone()
-        return json.loads(row[0]) if row else None
-
-    def floor(self) -> int:
-        """Returns the number just below the oldest entry that is held: what may count as settled."""
-        with self._read() as db:
-            oldest = db.execute("select min(sequence) from entries").fetchone()[0]
-            if oldest is None:
-                oldest = (
-                    db.execute("select seq from sqlite_sequence where name='entries'").fetchone() or (0,)
-                )[0] + 1
-        return int(oldest) - 1
-
-    def attempt(self) -> tuple[Attempt, list[Object], list[tuple[int, str]]] | None:
-        """Returns the open attempt, its objects, and its entries as (sequence, op)."""
-        with self._read() as db:
-            row = db.execute("select commit_id, parent, writer, uncertain from attempts").fetchone()
-            if row is None:
-                return None
-            objects = db.execute(
-                "select oid, kind, data from objects where commit_id=?", (row[0],)
-            ).fetchall()
-            held = db.execute(
-                "select sequence, op from entries where attempt=? order by sequence", (row[0],)
-            ).fetchall()
-        return Attempt(row[0], row[1], row[2], bool(row[3])), [Object(*o) for o in objects], held
+    def accept_rewind(self, seen: str, tip: str, new_id: str) -> bool:
+        """Moves the mark to a tip that does not descend from it, and is reborn. False: the mark moved."""
+        with self._write() as db:
+            if _meta(db, "tip") != seen:
+                return False
+            _be_reborn(db, new_id)
+            _set(db, tip=tip)
+        return True
 
     def advance_tip(self, seen: str | None, tip: str) -> bool:
         """Moves the mark from `seen` to a descendant of it. False: another process moved it meanwhile."""
-        with self._write() as db:
+        with self._write(durable=False) as db:
             if _meta(db, "tip") != seen:
                 return False
             _set(db, tip=tip)
         return True
+
+    def spend(self, now: float, interval: float, burst: int) -> float:
+        """Takes one push out of the builder's budget; returns the seconds to wait when it is used up.
+
+        The bucket is kept as the moment when it will be full again (the generic cell rate algorithm), in
+        seconds since boot; a moment out of reach is of another boot.
+        """
+        with self._write(durable=False) as db:
+            full_at = float(_meta(db, "budget") or 0.0)
+            if full_at > now + interval * (burst + 1):
+                full_at = now
+            wait = max(full_at, now) + interval - burst * interval - now
+            if wait <= 0:
+                _set(db, budget=str(max(full_at, now) + interval))
+        return max(wait, 0.0)
+
+    # ------------------------------------------------------------ reading
+
+    def look(self) -> Outbox:
+        """Returns what a leader has to know, as of one moment."""
+        with self._read() as db:
+            meta = _all_meta(db)
+            entries = _entries(db, "outcome is null")
+            oldest = db.execute(
+                "select coalesce(min(sequence),"
+                " (select seq + 1 from sqlite_sequence where name='entries'), 1) from entries"
+            ).fetchone()[0]
+        closes = tuple(json.loads(meta["closes"]))
+        return Outbox(meta["writer"], meta["known"] == "1", closes, meta.get("tip"), oldest - 1, entries)
+
+    def tip(self) -> str | None:
+        """Returns the last tip seen: the mark that tells a rewind."""
+        with self._read() as db:
+            return _meta(db, "tip")
+
+    def entries(self) -> list[Entry]:
+        """Returns all entries that the outbox holds, in the order of their numbers."""
+        with self._read() as db:
+            return _entries(db, "1=1")
+
+    def answer(self, sequence: int) -> dict[str, Any] | None:
+        """Returns an entry's outcome once it is answered. Raises StoreError for an entry that is gone."""
+        with self._read() as db:
+            row = db.execute("select outcome from entries where sequence=?", (sequence,)).fetchone()
+        if row is None:
+            raise StoreError(
+                f"Entry {sequence} left the outbox {self.folder} without its asker.",
+                remedy="Look at the ledger's history (`invoke ledger.log`) before you ask again.",
+            )
+        return json.loads(row[0]) if row[0] else None
 
     def observe(self, name: str, value: Mapping[str, Any] | None) -> None:
         """Keeps an observation for a later command (None forgets it)."""
@@ -312,44 +327,55 @@ class Store:
     # ------------------------------------------------------------ the leader's lock, which only saves work
 
     @contextmanager
-    def leading(self) -> Iterator[bool]:
-        """Yields True to the one process that leads now, False to the others, without waiting."""
-        handle = os.open(self.folder / "leader.lock", os.O_CREAT | os.O_RDWR, 0o644)
+    def leading(self, now: float, deadline: float) -> Iterator[bool]:
+        """Yields True to the one process that leads, False to the others, without waiting.
+
+        `now` is in seconds since boot. A leader that has shown no life for `deadline` seconds (Ctrl-Z) is
+        passed over: its lock file is unlinked, and the next who comes leads under a new one.
+        """
+        place = self.folder / "leader.lock"
         try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                yield False
-            else:
-                os.utime(handle)
-                yield True
+            handle = os.open(place, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+        except OSError as exc:
+            raise _translated(exc, self.folder) from exc
+        try:
+            leads = _try_lock(handle)
+            if leads:
+                self._leader = handle
+                self.show_life(now)
+            elif _last_life(handle, now) < now - deadline and _is_at(handle, place):
+                place.unlink(missing_ok=True)
+            yield leads
         finally:
+            self._leader = None
             os.close(handle)
 
-    def leader_age(self, now: float) -> float:
-        """Returns the seconds since somebody began to lead, by the wall clock of this machine alone."""
-        try:
-            return now - (self.folder / "leader.lock").stat().st_mtime
-        except OSError:
-            return 0.0
+    _leader: int | None = None
+
+    def show_life(self, now: float) -> None:
+        """Says that this process, if it leads, is not stopped."""
+        if self._leader is not None:
+            os.pwrite(self._leader, b"%-31.3f\n" % now, 0)
 
     # ------------------------------------------------------------ below
 
     @contextmanager
-    def _write(self) -> Iterator[sqlite3.Connection]:
+    def _write(self, durable: bool = True) -> Iterator[sqlite3.Connection]:
+        db = self._db
         try:
-            self._db.execute("begin immediate")
+            if not durable:
+                db.execute("pragma synchronous=normal")
             try:
-                yield self._db
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("rollback")
-                raise
-            if self._db.in_transaction:
-                self._db.execute("commit")
+                db.execute("begin immediate")
+                yield db
+                if db.in_transaction:
+                    db.execute("commit")
+            finally:
+                if db.in_transaction:
+                    db.execute("rollback")
+                if not durable:
+                    db.execute("pragma synchronous=full")
         except (sqlite3.Error, OSError) as exc:
-            if self._db.in_transaction:
-                self._db.execute("rollback")
             raise _translated(exc, self.folder) from exc
 
     @contextmanager
@@ -360,40 +386,62 @@ class Store:
                 yield self._db
             finally:
                 self._db.execute("rollback")
-        except sqlite3.Error as exc:
+        except (sqlite3.Error, ValueError) as exc:
             raise _translated(exc, self.folder) from exc
 
-    def _entries(self, where: str, *values: object) -> list[Entry]:
-        columns = "sequence, op, kind, base, request, evidence, asker, state, searched, outcome"
-        with self._read() as db:
-            rows = db.execute(
-                f"select {columns} from entries where {where} order by sequence", values
-            ).fetchall()
-            wanted = {row[0] for row in rows}
-            payloads: dict[int, dict[str, bytes]] = {}
-            if wanted:
-                for sequence, name, data in db.execute("select sequence, name, data from payloads"):
-                    payloads.setdefault(sequence, {})[name] = data
-        return [
-            Entry(
-                sequence=row[0],
-                op=row[1],
-                request=json.loads(row[4]),
-                evidence=Evidence.model_validate_json(row[5]),
-                payloads=payloads.get(row[0], {}),
-                kind=row[2],
-                base=row[3],
-                asker=row[6],
-                state=row[7],
-                searched=bool(row[8]),
-                outcome=json.loads(row[9]) if row[9] else None,
-            )
-            for row in rows
-        ]
+
+def _entries(db: sqlite3.Connection, where: str) -> list[Entry]:
+    payloads: dict[int, dict[str, bytes]] = {}
+    for sequence, name, data in db.execute("select sequence, name, data from payloads"):
+        payloads.setdefault(sequence, {})[name] = data
+    rows = db.execute(f"select {_COLUMNS} from entries where {where} order by sequence").fetchall()
+    return [
+        Entry(
+            sequence=row[0],
+            op=row[1],
+            request=json.loads(row[2]),
+            evidence=Evidence.model_validate_json(row[3]),
+            payloads=payloads.get(row[0], {}),
+            kind=row[4],
+            writer=row[5],
+            base=row[6],
+            asker=row[7],
+            version=row[8],
+            doubt=row[9],
+            outcome=json.loads(row[10]) if row[10] else None,
+        )
+        for row in rows
+    ]
+
+
+def _try_lock(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _last_life(handle: int, now: float) -> float:
+    try:
+        return float(os.pread(handle, 32, 0))
+    except ValueError:
+        return now  # its leader has only just begun
+
+
+def _is_at(handle: int, place: Path) -> bool:
+    try:
+        return os.fstat(handle).st_ino == place.stat().st_ino
+    except FileNotFoundError:
+        return False
 
 
 def _json(value: object) -> str:
     return json.dumps(value, sort_keys=True, ensure_ascii=False)
+
+
+def _all_meta(db: sqlite3.Connection) -> dict[str, str]:
+    return dict(db.execute("select key, value from meta").fetchall())
 
 
 def _meta(db: sqlite3.Connection, key: str) -> str | None:
@@ -405,13 +453,18 @@ def _set(db: sqlite3.Connection, **values: str) -> None:
     db.executemany("insert or replace into meta values (?,?)", list(values.items()))
 
 
-def _close(db: sqlite3.Connection, commit: str) -> None:
-    db.execute("delete from attempts where commit_id=?", (commit,))
-    db.execute("delete from objects where commit_id=?", (commit,))
+def _move(db: sqlite3.Connection, sequence: int, version: int, **values: str | None) -> bool:
+    """The compare-and-swap of one entry without an answer."""
+    changes = "".join(f", {column}=?" for column in values)
+    where = "sequence=? and version=? and outcome is null"
+    done = db.execute(
+        f"update entries set version=version+1{changes} where {where}", (*values.values(), sequence, version)
+    )
+    return done.rowcount == 1
 
 
-def _remove(db: sqlite3.Connection, sequence: int, state: str) -> bool:
-    gone = db.execute("delete from entries where sequence=? and state=?", (sequence, state)).rowcount == 1
+def _remove(db: sqlite3.Connection, sequence: int, where: str) -> bool:
+    gone = db.execute(f"delete from entries where sequence=? and {where}", (sequence,)).rowcount == 1
     if gone:
         db.execute("delete from payloads where sequence=?", (sequence,))
     return gone
@@ -420,25 +473,26 @@ def _remove(db: sqlite3.Connection, sequence: int, state: str) -> bool:
 def _be_reborn(db: sqlite3.Connection, new_id: str) -> None:
     closes = [*json.loads(_meta(db, "closes") or "[]"), _meta(db, "writer")]
     _set(db, writer=new_id, known="0", closes=_json(closes))
-    db.execute("update entries set state='pending', attempt=null where state='attempted'")
-    db.execute("update entries set searched=1 where state='pending'")
-    db.execute("delete from attempts")
-    db.execute("delete from objects")
 
 
 def _translated(error: Exception, folder: Path) -> StoreError:
     text = str(error)
-    if "full" in text or "No space" in text:
+    if "full" in text or "No space" in text or "quota" in text:
         return StoreError(
             f"The disk of the outbox {folder} is full.", remedy="Free space there; nothing was lost."
         )
-    if "readonly" in text or "Read-only" in text or "unable to open" in text or "Permission" in text:
+    if "readonly" in text or "Read-only" in text or "unable to open" in text or "ermission" in text:
         return StoreError(
             f"The outbox {folder} cannot be written: {text}.", remedy="Give this user write access."
         )
-    if "malformed" in text or "not a database" in text:
+    if "malformed" in text or "not a database" in text or isinstance(error, ValueError):
         return StoreError(
             f"The outbox {folder}/outbox.db is damaged: {text}.",
-            remedy="Move the folder aside; the next command makes a new one, without what waited in this one.",
+            remedy="Move the folder aside; the next command makes a new one, which lacks what waited here.",
+        )
+    if "locked" in text:
+        return StoreError(
+            f"Another process keeps the outbox {folder} locked.",
+            remedy="Look for a stopped one (`ps`, state T).",
         )
     return StoreError(f"The outbox {folder} failed: {text}.", remedy="Run the command again.")

@@ -11,9 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.edge.identity import machine_id
 from pipeline.edge.machine_lock import MachineLock
-from pipeline.errors import MachineBusy, NotFound, UsageError
+from pipeline.errors import MachineBusy, Refused, UsageError
 from pipeline.operations import site as sites
 from pipeline.operations.attempt import Claimed, run_attempt
 from pipeline.operations.prepare import Prepared, Wanted, prepare
@@ -76,10 +75,8 @@ def work_once(site: Site) -> list[Report]:
     if not lock.try_hold(_note(site, "work")):
         raise _busy(lock)
     try:
-        value = site.ask({"kind": "job.claim", "holder": holder(site)}, kind="attached")
-    except NotFound:
-        raise
-    except sites.Refused as exc:
+        value = site.ask({"kind": "job.claim", "holder": site.holder()}, kind="attached")
+    except Refused as exc:
         if exc.reason == "nothing-to-do":
             return []
         raise
@@ -89,11 +86,6 @@ def work_once(site: Site) -> list[Report]:
         return [run_attempt(site, claimed, None)]
     finally:
         lock.release()
-
-
-def holder(site: Site) -> str:
-    """Returns this process's name as a lock keeps it: the machine first, so that no other can declare it dead."""
-    return f"{machine_id()[:16]}/{site.processes.myself()}"
 
 
 def _wanted(site: Site, order: Order) -> Wanted:
@@ -172,7 +164,7 @@ def _claim(site: Site, wanted: Wanted, prepared: Prepared, queued: str | None) -
     else:
         request = {"kind": "job.claim", "job_id": queued}
     facts = {"system": prepared.system, "toolchain": prepared.fingerprint}
-    value = site.ask({**request, "holder": holder(site), "facts": facts}, kind="attached")
+    value = site.ask({**request, "holder": site.holder(), "facts": facts}, kind="attached")
     job, _ = find(site.state(fresh=False).view, value["job_id"])
     return Claimed(job, str(value["token"]), int(value["attempt"]))
 

@@ -1,24 +1,24 @@
-"""The heart of a running build: renews its job's token on the builder's own ref, and looks for a change of it.
+"""The heart of a running build: renews its job's token on the builder's ref, and looks for a change of it.
 
 Runs in a thread beside the build, with a ref store of its own. Never touches the outbox.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import psutil
 
-from pipeline.edge.clock import Clock
 from pipeline.edge.identity import Randomness
 from pipeline.errors import PipelineError
 from pipeline.ledger.objects import TreeView, parse_commit
-from pipeline.ledger.ports import RefStore
+from pipeline.operations.pulse import Pulse
 from pipeline.records import paths
-from pipeline.records.base import dump, load
-from pipeline.records.builders import Heartbeat, System
+from pipeline.records.base import load
+from pipeline.records.builders import System
 from pipeline.records.jobs import Jobs
 
 
@@ -31,19 +31,17 @@ class Heart:
 
     def __init__(
         self,
-        refs: RefStore,
-        builder: str,
+        pulse: Pulse,
         job_id: str,
         token: str,
         interval: float,
-        clock: Clock,
         random: Randomness,
         progress: Callable[[], dict[str, Any]],
     ) -> None:
         self.reason: str | None = None
         self.beats = 0
-        self._refs, self._builder, self._job, self._token = refs, builder, job_id, token
-        self._interval, self._clock, self._random, self._progress = interval, clock, random, progress
+        self._pulse, self._job, self._token = pulse, job_id, token
+        self._interval, self._random, self._progress = interval, random, progress
         self._stop = threading.Event()
         self._tip: str | None = None
         self._thread = threading.Thread(target=self._run, name="heart", daemon=True)
@@ -57,24 +55,19 @@ class Heart:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(timeout=90)
+        self._pulse.stop(self._token)
 
     def beat(self) -> None:
         """Pushes one heartbeat, then reads whether the job is still ours and wanted."""
-        record = Heartbeat(
-            server=self._builder,
-            timestamp=self._clock.now(),
-            uptime_seconds=round(self._clock.boottime()),
-            leases={self._token: self._random.hex()},
-            progress=self._progress(),
-        )
-        self._refs.beat(paths.heartbeat_ref(self._builder), dump(record))
+        self._pulse.renew("leases", self._token, self._random.hex(), self._progress() or {"stage": "source"})
         self.beats += 1
-        tip = self._refs.fetch()
+        refs = self._pulse.refs
+        tip = refs.fetch()
         if tip is None or tip == self._tip:
             return
         self._tip = tip
-        commit = self._refs.read(tip)
-        data = TreeView(self._refs.read, parse_commit(commit.data).tree).read(paths.JOBS) if commit else None
+        commit = refs.read(tip)
+        data = TreeView(refs.read, parse_commit(commit.data).tree).read(paths.JOBS) if commit else None
         if data is None:
             return
         job = next((j for j in load(Jobs, data, paths.JOBS).jobs if j.id == self._job), None)
@@ -85,10 +78,8 @@ class Heart:
 
     def _run(self) -> None:
         while True:
-            try:
-                self.beat()
-            except PipelineError:
-                pass  # the next beat tries again; silence is what others go by
+            with contextlib.suppress(PipelineError):
+                self.beat()  # a beat that fails is not made good: silence is what others go by
             if self._stop.wait(self._interval):
                 return
 

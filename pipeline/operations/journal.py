@@ -1,8 +1,8 @@
 """What an attempt leaves on disk, so that whoever comes after a crash can find it, end it and report it.
 
-    <work>/jobs/<job>.<attempt>/attempt.json      which attempt this is, and under which token
-                               /process.json      the supervised tree (written by its watchdog)
-                               /completion/       the report, complete before it is named so
+    <work>/attempts/<job>.<attempt>/attempt.json   which attempt this is, and under which token
+                                   /completion/    the report, complete before it is named so
+    <work>/jobs/<job>.<attempt>/    its tree, and the journal of its processes (builds.workspace)
 
 Everything is written to a temporary name, fsynced and renamed; the folder too is fsynced.
 """
@@ -36,12 +36,12 @@ class AttemptRecord:
 
 def folder_of(work: Path, job_id: str, attempt: int) -> Path:
     """Returns the folder of an attempt."""
-    return work / "jobs" / f"{job_id}.{attempt}"
+    return work / "attempts" / f"{job_id}.{attempt}"
 
 
 def attempts(work: Path) -> list[Path]:
     """Returns the folders of all attempts that left something here."""
-    place = work / "jobs"
+    place = work / "attempts"
     return sorted(p for p in place.iterdir() if p.is_dir()) if place.is_dir() else []
 
 
@@ -58,6 +58,11 @@ def read(folder: Path) -> AttemptRecord | None:
         return AttemptRecord(**{name: raw[name] for name in AttemptRecord.__dataclass_fields__})
     except (OSError, PipelineError, KeyError, TypeError):
         return None
+
+
+def remove(folder: Path) -> None:
+    """Forgets an attempt that was reported."""
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_completion(folder: Path, request: dict[str, Any], payloads: dict[str, bytes]) -> None:

@@ -31,12 +31,12 @@ from pipeline.errors import Fenced, LeaseHeld, PipelineError, Refused
 from pipeline.ledger.objects import TreeView, parse_commit
 from pipeline.ledger.ports import RefStore
 from pipeline.operations import site as sites
-from pipeline.operations.build import holder
 from pipeline.operations.pulse import Pulse
 from pipeline.operations.site import Site
 from pipeline.records import paths
 from pipeline.records.base import load
 from pipeline.records.builders import Heartbeat
+from pipeline.records.decisions import View
 from pipeline.records.locks import Lock, Locks
 
 
@@ -86,7 +86,7 @@ def hold(
     Raises LeaseHeld when `patience` seconds of waiting were not enough, and Refused for impossible terms.
     """
     every = interval or ttl / leases.RENEWALS_PER_TTL
-    me = f"{holder(site)[:80]}/{site.random.hex()[:12]}"
+    me = f"{site.holder()[:80]}/{site.random.hex()[:12]}"
     terms = {"holder": me, "ttl_seconds": ttl, "interval_seconds": every, "purpose": purpose}
     value = site.ask(
         {"kind": "lock.acquire", "names": list(names), "wait": patience != 0, **terms}, kind="attached"
@@ -174,7 +174,7 @@ def _wait(
 
 
 def _challenge(
-    site: Site, view: sites.View, names: list[str], terms: dict[str, Any], seen: dict[str, Silence]
+    site: Site, view: View, names: list[str], terms: dict[str, Any], seen: dict[str, Silence]
 ) -> None:
     """Observes the holders and waiters before this one; takes over what was silent for long enough."""
     beats = _beats(site)

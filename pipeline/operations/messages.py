@@ -52,7 +52,7 @@ def send(
 
 
 def recipients(site: Site, short: str) -> list[str]:
-    """Reads `sm`'s recipients: `all`, a builder's name, or digits that end builders' names (`12`: 1 and 2)."""
+    """Reads `sm`'s recipients: `all`, a builder's name, or digits that end names (`12`: 1 and 2)."""
     if short == "all":
         return ["all"]
     names = [b.name for b in sites.registry(site.state().view).builders]

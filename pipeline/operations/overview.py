@@ -11,6 +11,7 @@ from pipeline.operations.site import Site
 from pipeline.records import paths
 from pipeline.records.base import load
 from pipeline.records.builders import Builder, Heartbeat, Status
+from pipeline.records.decisions import View
 from pipeline.records.jobs import Job
 from pipeline.records.locks import Lock
 
@@ -69,7 +70,7 @@ def overview(site: Site) -> Overview:
 
 
 def _builder_view(
-    site: Site, builder: Builder, view: sites.View, beat: tuple[str, Heartbeat] | None
+    site: Site, builder: Builder, view: View, beat: tuple[str, Heartbeat] | None
 ) -> BuilderView:
     problem, said = None, None
     try:

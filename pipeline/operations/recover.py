@@ -12,10 +12,10 @@ Only claims made on THIS machine are judged; a builder's name used elsewhere pro
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.builds.workspace import Workspace, clear, leftovers, remove
 from pipeline.edge.identity import machine_id
 from pipeline.edge.machine_lock import MachineLock
 from pipeline.edge.survivors import find_survivors, kill_survivors, read_journal
@@ -93,8 +93,8 @@ def recover(site: Site, *, lock: MachineLock | None = None, quiet: bool = False)
 
 
 def _end_processes(site: Site, found: Recovery) -> None:
-    for folder in journal.attempts(site.settings.work):
-        tree = read_journal(folder / "process.json")
+    for folder in leftovers(site.settings.work):
+        tree = read_journal(Workspace(folder, fixed=False).journal)
         if tree is None:
             continue
         left = find_survivors(tree)
@@ -121,7 +121,7 @@ def _report_kept(site: Site, found: Recovery) -> None:
         if job is not None and job.token == note.token:
             site.ledger.transact(request, payloads=payloads, patience=site.settings.patience_seconds)
             found.reported.append(note.job_id)
-        shutil.rmtree(folder / "completion", ignore_errors=True)
+        journal.remove(folder)
 
 
 def _requeue(site: Site, found: Recovery) -> None:
@@ -152,16 +152,17 @@ def _tidy(site: Site, found: Recovery) -> None:
     running = {
         f"{j.id}.{j.attempt}" for j in sites.jobs(site.state(fresh=False).view).jobs if j.status == "running"
     }
-    over = [f for f in journal.attempts(site.settings.work) if f.name not in running]
+    clear(site.settings.work)
+    over = [f for f in leftovers(site.settings.work) if f.name not in running]
     over.sort(key=lambda folder: folder.stat().st_mtime)
     for folder in over[:-_KEPT_FOLDERS] if len(over) > _KEPT_FOLDERS else []:
-        remove_tree(folder)
+        remove(folder)
         found.removed.append(folder.name)
+    for note in journal.attempts(site.settings.work):
+        if note.name not in running:
+            journal.remove(note)
 
 
-def remove_tree(folder: Path) -> None:
-    """Removes a job's folder, read-only parts too."""
-    for place in folder.rglob("*"):
-        if place.is_dir() and not place.is_symlink():
-            place.chmod(0o755)
-    shutil.rmtree(folder, ignore_errors=True)
+def remove_attempt(work: Path, job_id: str, attempt: int) -> None:
+    """Removes the directory of an attempt whose result is kept and reported."""
+    remove(work / "jobs" / f"{job_id}.{attempt}")

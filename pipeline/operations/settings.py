@@ -15,7 +15,7 @@ from pipeline.records import paths
 MEANINGS = {
     "ledger": "the coordination repository: a path or an address that git understands",
     "ledger_branch": "the branch of it that holds the state",
-    "builder": "which builder this machine is; else $SERVER_ID, /etc/build_server_id, .build_server_id, hostname",
+    "builder": "this machine; else $SERVER_ID, /etc/build_server_id, .build_server_id, hostname",
     "recipe": "a recipe file laid over `shared/build_config.json`",
     "source": "the source repository, instead of the one in `shared/build_config.json`",
     "artifacts": "where finished builds are kept",

@@ -7,9 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.edge.clock import Clock
-from pipeline.edge.identity import Processes, Randomness
+from pipeline.edge.identity import Processes, Randomness, machine_id
 from pipeline.errors import Fenced, LeaseHeld, NotFound, Refused
 from pipeline.ledger.ledger import Ledger, Standing
+from pipeline.ledger.ports import RefStore
+from pipeline.operations.heart import Heart
+from pipeline.operations.pulse import Pulse
 from pipeline.operations.settings import LocalSettings
 from pipeline.records import paths
 from pipeline.records.base import R, load
@@ -29,7 +32,11 @@ _ERRORS: dict[str, type[Refused]] = {
 
 @dataclass
 class Site:
-    """One machine with its ledger. `say` shows progress to a person; results are returned, never said."""
+    """One machine with its ledger.
+
+    `say` shows progress to a person; results are returned, never said. `step` is told each point on which a
+    crash could fall. `open_refs` opens another ref store on the same remote, for another thread.
+    """
 
     settings: LocalSettings
     builder: str
@@ -41,6 +48,8 @@ class Site:
     adopt: Adopt
     reducer: int
     say: Callable[[str], None] = field(default=lambda text: None)
+    step: Callable[[str], None] = field(default=lambda name: None)
+    open_refs: Callable[[], RefStore] | None = None
 
     def ask(self, request: Mapping[str, Any], **options: Any) -> dict[str, Any]:
         """Transacts one request in this builder's name; returns the outcome's value.
@@ -49,6 +58,16 @@ class Site:
         """
         options.setdefault("patience", self.settings.patience_seconds)
         return accepted(self.ledger.transact({"builder": self.builder, **request}, **options))
+
+    def holder(self) -> str:
+        """Returns this process's name as a lock keeps it: the machine first, so no other declares it dead."""
+        return f"{machine_id()[:16]}/{self.processes.myself()}"
+
+    def make_heart(self, job_id: str, token: str, progress: Callable[[], dict[str, Any]]) -> Heart:
+        """Returns the heart of a job that runs here; not beating yet."""
+        refs = self.open_refs() if self.open_refs else self.ledger.refs
+        pulse = Pulse(self.ledger.store.folder / "pulse", refs, self.builder, self.clock, self.processes)
+        return Heart(pulse, job_id, token, self.settings.heartbeat_seconds, self.random, progress)
 
     def state(self, *, fresh: bool = True) -> Standing:
         """Returns the ledger's state; by default as the remote has it now."""

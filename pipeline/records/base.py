@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
@@ -10,15 +11,16 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, Va
 
 from pipeline.errors import RecordInvalid
 
+_DEEPEST = 100
 _REMEDY = (
     "Restore it from an earlier commit of the ledger (`git log -- {path}`), or run `invoke ledger.check`."
 )
 
 
 def _read_time(value: object) -> object:
-    if isinstance(value, str) and not value.endswith(("Z", "+00:00")):
-        raise ValueError("expected a UTC time such as 2025-10-29T12:00:00Z")
-    return value
+    if isinstance(value, datetime) or (isinstance(value, str) and value.endswith(("Z", "+00:00"))):
+        return value
+    raise ValueError("expected a UTC time such as 2025-10-29T12:00:00Z")
 
 
 def _in_utc(value: datetime) -> str:
@@ -62,9 +64,50 @@ def load_json(data: bytes, path: str) -> Any:
     if "\n<<<<<<< " in "\n" + text and "\n>>>>>>> " in text:
         raise RecordInvalid(path, "", "holds git conflict markers", remedy=remedy)
     try:
-        return json.loads(text)
+        value = json.loads(
+            text, parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_without_doubles
+        )
+        # What is read must be writable again: half a surrogate pair is not, nor deep nesting.
+        if "\\u" in text:
+            dump_json(value)
+        _insist_on_depth(value)
     except (ValueError, RecursionError) as exc:
         raise RecordInvalid(path, "", f"not JSON: {exc}", remedy=remedy) from exc
+    return value
+
+
+def _insist_on_depth(value: Any) -> None:
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(_DEEPEST):
+        if not level:
+            return
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+    raise ValueError(f"nested more than {_DEEPEST} levels deep")
+
+
+def _no_constant(word: str) -> float:
+    raise ValueError(f"{word} is no number of JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:40]} is too large")
+    return number
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        double = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the name {double[:40]!r} occurs twice")
+    return found
 
 
 def load(model: type[R], data: bytes, path: str) -> R:

@@ -45,11 +45,16 @@ class Stage(Record):
 
 
 class ModuleTime(Record):
-    """One module of the reactor, in the order in which it started."""
+    """One module of the reactor, in the order in which it started.
+
+    `artifact` is its artifact id; `started_seconds` counts from the start of the build.
+    """
 
     name: str
     duration_seconds: float | None = None
     status: Literal["success", "failed", "skipped", "running"] = "success"
+    artifact: str | None = None
+    started_seconds: float | None = None
 
 
 class JarSubstitute(Record):

@@ -113,6 +113,8 @@ class JobComplete(Asked):
 
 
 class JobCancel(Asked):
+    """Ends a queued job; asks the holder of a running one to end it."""
+
     kind: Literal["job.cancel"]
     job_id: JobId
     reason: str = ""
@@ -239,11 +241,15 @@ class MessageAck(Asked):
 
 
 class StatusSet(Asked):
+    """Records what a builder says of itself."""
+
     kind: Literal["status.set"]
     facts: Facts
 
 
 class ConfigSet(Asked):
+    """Replaces the whole configuration of builds."""
+
     kind: Literal["config.set"]
     config: BuildConfig
 

@@ -11,7 +11,7 @@ from pipeline.errors import LedgerMissing, LedgerRefused, NotALedger, OutcomeUnk
 from pipeline.ledger.git_refs import GitRefs, make_bare
 from pipeline.ledger.memory import Fault, MemoryRefs, MemoryRemote
 from pipeline.ledger.ports import Pushed
-from tests.ledger.toy import Node, begin
+from tests.ledger.toy import Node, begin, faults
 
 MakeNode = Callable[[str], Node]
 
@@ -99,12 +99,6 @@ def test_group_commit_carries_all_in_one_push(node: MakeNode) -> None:
     assert one.ids() == [*(f"m{i}" for i in range(10)), "last"]
 
 
-def faults(remote: MemoryRemote, *kinds: Fault) -> None:
-    """Lets the next pushes meet these faults, and all later ones none."""
-    queue = list(kinds)
-    remote.fault = lambda step: queue.pop(0) if step == "push" and queue else "none"
-
-
 @pytest.mark.parametrize(
     "kinds", [("lost",), ("unanswered",), ("lost", "unanswered"), ("unanswered", "lost", "lost")]
 )
@@ -142,7 +136,7 @@ def test_answer_lost_and_another_was_quicker(tmp_path: Path) -> None:
 
 
 def test_remote_down_keeps_the_entry(tmp_path: Path) -> None:
-    """A remote that does not answer leaves a deliverable entry in the outbox, and the next drain delivers it."""
+    """A remote that does not answer leaves a deliverable entry in the outbox; the next drain delivers it."""
     remote = MemoryRemote()
     begin(MemoryRefs(remote))
     one = Node("one", tmp_path, MemoryRefs(remote))

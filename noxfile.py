@@ -1,0 +1,102 @@
+"""What CI runs. `./bootstrap nox` runs the sessions that decide; `nox --list` shows the others.
+
+The sessions use the environment that nox itself runs in, which `bootstrap` made with the extra `dev`. Only
+the tests on other Pythons need environments of their own: `.nox/tests-<version>`, kept from run to run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).parent
+RUNNING = "{}.{}".format(*sys.version_info)
+VERSIONS = sorted({"3.11", "3.12", "3.13", "3.14", RUNNING}, key=lambda version: int(version.split(".")[1]))
+OWN_SESSIONS = ("cluster", "bench")
+
+nox.needs_version = ">=2024.10"
+nox.options.sessions = ["lint", "types", f"tests({RUNNING})"]
+nox.options.default_venv_backend = "none"
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and form: ruff."""
+    session.run(sys.executable, "-m", "ruff", "check", ".")
+    session.run(sys.executable, "-m", "ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Types: mypy, strict."""
+    session.run(sys.executable, "-m", "mypy")
+
+
+@nox.session
+@nox.parametrize("version", [nox.param(version, id=version) for version in VERSIONS])
+def tests(session: nox.Session, version: str) -> None:
+    """The test suite, on every installed Python; arguments go to pytest."""
+    python = sys.executable if version == RUNNING else other_python(session, version)
+    ignored = [f"--ignore=tests/{folder}" for folder in OWN_SESSIONS]
+    session.run(python, "-m", "pytest", "-n", "auto", *ignored, *session.posargs)
+
+
+@nox.session
+def schemas(session: nox.Session) -> None:
+    """The committed JSON Schemas are those of the records."""
+    session.run(sys.executable, "-m", "pipeline.records.schemas", "--check")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The generated reference is up to date, and the pages' links lead somewhere."""
+    session.run(sys.executable, "-m", "pipeline.console.reference", "--check")
+    session.run(sys.executable, "-m", "pytest", "-q", "tests/test_docs.py")
+
+
+@nox.session
+def cluster(session: nox.Session) -> None:
+    """The simulated cluster: virtual and real. `-- --size small|medium|large` says how much of it."""
+    folders = [f"tests/{name}" for name in ("simulation", "cluster") if holds_tests(name)]
+    if not folders:
+        session.error("there is no test in tests/simulation or tests/cluster")
+    size = () if any(word.startswith("--size") for word in session.posargs) else ("--size", "medium")
+    limit = ("--timeout", "1800")
+    session.run(sys.executable, "-m", "pytest", "-n", "auto", *limit, *size, *folders, *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """The figures that are promised, measured. `-- --json FILE` writes them for programs as well."""
+    if not (ROOT / "tests/bench/__main__.py").exists():
+        session.error("there is no benchmark: tests/bench/__main__.py is missing")
+    session.run(sys.executable, "-m", "tests.bench", *session.posargs)
+
+
+def holds_tests(folder: str) -> bool:
+    """Says whether a folder of tests/ has a test in it."""
+    return any((ROOT / "tests" / folder).rglob("test_*.py"))
+
+
+def other_python(session: nox.Session, version: str) -> str:
+    """Returns a Python of that version with the project in it, or skips the session where there is none.
+
+    An interpreter counts when it runs: version switchers leave programs on PATH that only print an error.
+    """
+    program = shutil.which(f"python{version}")
+    if program is None or subprocess.run([program, "-c", "import venv"], capture_output=True).returncode != 0:
+        session.skip(f"Python {version} is not installed")
+    folder = ROOT / ".nox" / f"tests-{version}"
+    python, stamp = folder / "bin" / "python", folder / ".ready"
+    wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()
+    if not python.exists() or not stamp.exists() or stamp.read_text() != wanted:
+        stamp.unlink(missing_ok=True)
+        session.run(program, "-m", "venv", "--clear", str(folder))
+        session.run(str(python), "-m", "pip", "install", "--quiet", "--editable", f"{ROOT}[test]")
+        stamp.write_text(wanted)
+    return str(python)

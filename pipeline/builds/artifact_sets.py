@@ -1,0 +1,235 @@
+"""What is in the artifact store: listing, verifying and pruning. Nothing here ever changes a set's files."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import stat
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path, PurePosixPath
+from typing import Final, Literal
+
+from pipeline.builds.artifacts import MANIFEST, leftover, process_mark, read_set
+from pipeline.errors import ArtifactsInvalid
+from pipeline.records.builds import Manifest
+
+_BLOCK_BYTES: Final = 1 << 20
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+
+Kind = Literal["missing", "extra", "size", "checksum", "symlink", "type", "unreadable", "manifest"]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One way in which a folder differs from its manifest."""
+
+    kind: Kind
+    path: str
+    message: str
+
+
+@dataclass(frozen=True)
+class ArtifactSet:
+    """One folder of the store. `manifest` is None where it cannot be read; `problem` then says why."""
+
+    folder: Path
+    manifest: Manifest | None
+    problem: str | None
+    size_bytes: int
+
+    @property
+    def name(self) -> str:
+        """Returns `<job>.<token>`."""
+        return self.folder.name
+
+
+@dataclass(frozen=True)
+class PrunePlan:
+    """What would be removed, and why each of the others stays. Nothing is done yet."""
+
+    remove: tuple[ArtifactSet, ...]
+    keep: tuple[tuple[ArtifactSet, str], ...]
+    leftovers: tuple[Path, ...]
+
+    @property
+    def freed_bytes(self) -> int:
+        """Returns how much room carrying it out gives back, leftovers not counted."""
+        return sum(one.size_bytes for one in self.remove)
+
+
+def verify(manifest: Manifest, folder: Path) -> list[Problem]:
+    """Holds a folder against a manifest: every byte of every file, and nothing that is not listed.
+
+    Returns all problems, in the order of the paths; none means equal. Raises nothing for bad content.
+    """
+    problems = list(_manifest_problems(manifest))
+    listed: dict[str, tuple[int, str | None]] = {}
+    for artifact in manifest.artifacts:
+        if _safe(artifact.path):
+            listed[artifact.path] = (artifact.size_bytes, artifact.checksums.get("sha256"))
+    if manifest.log is not None and _safe(manifest.log.path):
+        listed[manifest.log.path] = (manifest.log.size_bytes, manifest.log.sha256)
+    found: set[str] = set()
+    for path, entry_problem in _files(folder):
+        found.add(path)
+        if entry_problem is not None:
+            problems.append(entry_problem)
+        elif path in listed:
+            problems += _file_problems(folder, path, *listed[path])
+        elif path != MANIFEST:
+            problems.append(Problem("extra", path, "is not in the manifest"))
+    problems += [Problem("missing", path, "is not there") for path in listed if path not in found]
+    return sorted(problems, key=lambda problem: (problem.path, problem.kind))
+
+
+def _manifest_problems(manifest: Manifest) -> Iterator[Problem]:
+    """Finds what a manifest says against itself."""
+    paths = [artifact.path for artifact in manifest.artifacts]
+    for artifact in manifest.artifacts:
+        if not _safe(artifact.path):
+            yield Problem("manifest", artifact.path, "is a path that leaves the set")
+        if not _DIGEST.fullmatch(artifact.checksums.get("sha256", "")):
+            yield Problem("manifest", artifact.path, "has no SHA-256 in the manifest")
+        if paths.count(artifact.path) > 1:
+            yield Problem("manifest", artifact.path, "is listed more than once")
+    if manifest.artifact_count != len(paths):
+        message = f"says {manifest.artifact_count} artifacts and lists {len(paths)}"
+        yield Problem("manifest", MANIFEST, message)
+    total = sum(artifact.size_bytes for artifact in manifest.artifacts)
+    if manifest.total_size_bytes != total:
+        message = f"says {manifest.total_size_bytes} bytes in all, the artifacts' sizes are {total}"
+        yield Problem("manifest", MANIFEST, message)
+
+
+def _safe(path: str) -> bool:
+    pure = PurePosixPath(path)
+    return bool(path) and "\0" not in path and not pure.is_absolute() and ".." not in pure.parts
+
+
+def _files(folder: Path) -> Iterator[tuple[str, Problem | None]]:
+    """Yields every entry below a folder that is no folder itself, with what is wrong about its kind."""
+    failed: list[OSError] = []
+    for at, folders, names in os.walk(folder, onerror=failed.append):
+        for name in sorted([*names, *(one for one in folders if (Path(at) / one).is_symlink())]):
+            whole = Path(at) / name
+            path = whole.relative_to(folder).as_posix()
+            try:
+                mode = whole.lstat().st_mode
+            except OSError as exc:
+                yield path, Problem("unreadable", path, exc.strerror or str(exc))
+                continue
+            if stat.S_ISLNK(mode):
+                yield path, Problem("symlink", path, "is a symbolic link")
+            elif not stat.S_ISREG(mode):
+                yield path, Problem("type", path, "is no regular file")
+            else:
+                yield path, None
+    for error in failed:
+        path = os.path.relpath(error.filename or folder, folder)
+        yield path, Problem("unreadable", path, error.strerror or str(error))
+
+
+def _file_problems(folder: Path, path: str, size: int, sha256: str | None) -> Iterator[Problem]:
+    digest, count = hashlib.sha256(), 0
+    try:
+        descriptor = os.open(folder / path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb", buffering=0) as file:
+            while block := file.read(_BLOCK_BYTES):
+                digest.update(block)
+                count += len(block)
+    except OSError as exc:
+        yield Problem("unreadable", path, exc.strerror or str(exc))
+        return
+    if count != size:
+        yield Problem("size", path, f"has {count} bytes, the manifest says {size}")
+    if sha256 is not None and digest.hexdigest() != sha256:
+        yield Problem("checksum", path, f"has the SHA-256 {digest.hexdigest()}, the manifest says {sha256}")
+
+
+def list_sets(root: Path) -> list[ArtifactSet]:
+    """Returns every set of the store, newest first; what cannot be read is among them, with the reason."""
+    sets = [
+        _look(folder)
+        for folder in root.glob("*/*/*")
+        if folder.is_dir() and not folder.is_symlink() and not folder.name.startswith(".")
+    ]
+    return sorted(sets, key=_age, reverse=True)
+
+
+def _look(folder: Path) -> ArtifactSet:
+    size = 0
+    for at, _, names in os.walk(folder):
+        for name in names:
+            try:
+                size += (Path(at) / name).lstat().st_size
+            except OSError:
+                continue
+    try:
+        return ArtifactSet(folder, read_set(folder), None, size)
+    except ArtifactsInvalid as exc:
+        return ArtifactSet(folder, None, exc.message, size)
+
+
+def _age(one: ArtifactSet) -> tuple[float, str]:
+    if one.manifest is not None:
+        return one.manifest.created_at.timestamp(), one.name
+    try:
+        return one.folder.stat().st_mtime, one.name
+    except OSError:
+        return 0.0, one.name
+
+
+def plan_prune(
+    root: Path, *, keep: int, referenced: Collection[str], running_since: datetime | None
+) -> PrunePlan:
+    """Decides what may go: all but the newest `keep` sets of each builder and branch.
+
+    `referenced` holds names (`<job>.<token>`) and job ids that the ledger or the outbox refers to: they
+    stay. So does what is not older than the beginning of a running job, and what cannot be read.
+    """
+    remove: list[ArtifactSet] = []
+    stay: list[tuple[ArtifactSet, str]] = []
+    counted: dict[Path, int] = {}
+    for one in list_sets(root):
+        group = one.folder.parent
+        job = one.manifest.job_id if one.manifest else one.name.rpartition(".")[0]
+        counted[group] = counted.get(group, 0) + 1
+        if counted[group] <= keep:
+            stay.append((one, f"among the newest {keep}"))
+        elif one.name in referenced or job in referenced:
+            stay.append((one, "the ledger or the outbox refers to it"))
+        elif one.manifest is None:
+            stay.append((one, f"its manifest cannot be read ({one.problem})"))
+        elif running_since is not None and one.manifest.created_at >= running_since:
+            stay.append((one, "not older than a running job"))
+        else:
+            remove.append(one)
+    gone = tuple(sorted(folder for folder in root.glob("*/*/.*") if folder.is_dir() and leftover(folder)))
+    return PrunePlan(tuple(remove), tuple(stay), gone)
+
+
+def carry_out(plan: PrunePlan) -> int:
+    """Removes what a plan says and returns how many sets and leftovers went.
+
+    A set is renamed out of sight first, so that a half-removed one is never listed.
+    """
+    count = 0
+    for one in plan.remove:
+        hidden = one.folder.parent / f".removing-{process_mark()}-{one.name}"
+        try:
+            one.folder.rename(hidden)
+        except FileNotFoundError:
+            continue
+        shutil.rmtree(hidden)
+        count += 1
+    return count + _remove_all(plan.leftovers)
+
+
+def _remove_all(folders: Sequence[Path]) -> int:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+    return len(folders)

@@ -1,0 +1,258 @@
+"""A Maven repository of the job's own over a cache that all jobs share, by hard links: no second copy.
+
+The cache holds released files only (jars, poms, metadata), never a SNAPSHOT, and nothing that was installed
+by hand or by a build: what Maven noted as *downloaded* goes back after a successful build, nothing else.
+Maven's own bookkeeping (`_remote.repositories`) stays out of the cache: a file that it does not mention
+counts as available, wherever it came from, so a cache filled through one mirror serves a build with another.
+
+A file of the cache is shared with every job, so writing into one would change them all. They are read-only,
+and they bear one fixed time: a file of another time was written to all the same (root may) and is dropped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.edge.kernel import sync_filesystem
+
+#: 2000-01-01: the time of every file of the cache, in seconds since 1970. The same on all builders, as some
+#: Maven plugins put the times of jars into what they make.
+CACHE_TIME = 946_684_800
+_READ_ONLY = 0o444
+#: What Maven rewrites in place: copied, not linked.
+_REWRITTEN = re.compile(
+    r"_remote\.repositories\Z|resolver-status\.properties\Z|maven-metadata-.*\.xml\Z|.*\.lastUpdated\Z"
+)
+#: What is no artifact: bookkeeping, checksums (held against their file and then left), unfinished downloads.
+_NOT_KEPT = re.compile(
+    r"[_.].*|resolver-status\.properties\Z|maven-metadata.*|.*\.(?:lastUpdated|sha1|md5|sha256|sha512|asc|part|tmp"
+    r"|lock)\Z"
+)
+_METADATA = re.compile(r"maven-metadata-(?!local\.xml\Z)[^/]+\.xml\Z")
+
+
+@dataclass(frozen=True)
+class Populated:
+    """What a job's repository was filled with, in files; `dropped` ones were damaged and left the cache."""
+
+    linked: int
+    copied: int
+    dropped: int
+
+
+@dataclass
+class _Count:
+    linked: int = 0
+    copied: int = 0
+    dropped: int = 0
+
+
+def populate(cache: Path, repository: Path, leave_out: Collection[str] = ()) -> Populated:
+    """Fills a new repository from the cache; folders `leave_out` (relative) stay out.
+
+    Directories are the job's own, files are shared. Where links are not to be had, files are copied.
+    """
+    repository.mkdir(parents=True)
+    count = _Count()
+    if cache.is_dir():
+        source, target = _open_directory(cache), _open_directory(repository)
+        try:
+            _populate(source, target, "", frozenset(leave_out), count)
+        finally:
+            os.close(source)
+            os.close(target)
+    return Populated(count.linked, count.copied, count.dropped)
+
+
+def _populate(source: int, target: int, place: str, leave_out: frozenset[str], count: _Count) -> None:
+    # Paths relative to open directories: the kernel walks no long path for each of 20,000 files.
+    with os.scandir(source) as entries:
+        found = list(entries)
+    for entry in found:
+        name = entry.name
+        if entry.is_dir(follow_symlinks=False):
+            inner = f"{place}{name}"
+            if name.endswith("-SNAPSHOT") or name.startswith(".") or inner in leave_out:
+                continue
+            os.mkdir(name, 0o755, dir_fd=target)
+            with _subdirectory(name, source) as below, _subdirectory(name, target) as made:
+                _populate(below, made, f"{inner}/", leave_out, count)
+        elif entry.is_file(follow_symlinks=False) and not name.startswith("."):
+            # What another job found damaged may vanish under our eyes.
+            with contextlib.suppress(FileNotFoundError):
+                _populate_file(name, source, target, count)
+
+
+def _populate_file(name: str, source: int, target: int, count: _Count) -> None:
+    if _REWRITTEN.match(name):
+        _copy(name, source, target)
+        count.copied += 1
+    elif not _is_sound(name, source):
+        os.unlink(name, dir_fd=source)
+        count.dropped += 1
+    elif _link(name, source, target):
+        count.linked += 1
+    else:
+        _copy(name, source, target)
+        count.copied += 1
+
+
+def _is_sound(name: str, directory: int) -> bool:
+    """Returns whether a file is as it was put into the cache. One that was put there by hand is adopted."""
+    stat = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    if stat.st_mtime_ns == CACHE_TIME * 10**9 and stat.st_size:
+        return True
+    if stat.st_mode & 0o222 and stat.st_size:
+        with contextlib.suppress(PermissionError):
+            os.utime(name, (CACHE_TIME, CACHE_TIME), dir_fd=directory)
+            os.chmod(name, _READ_ONLY, dir_fd=directory)
+        return True
+    return False
+
+
+def _link(name: str, source: int, target: int) -> bool:
+    try:
+        os.link(name, name, src_dir_fd=source, dst_dir_fd=target)
+    except OSError as exc:
+        # Another file system, one without links, or a file that has as many as it may have.
+        if exc.errno in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP):
+            return False
+        raise
+    return True
+
+
+def _copy(name: str, source: int, target: int) -> None:
+    reader = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=source)
+    try:
+        writer = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=target)
+        try:
+            while data := os.read(reader, 1 << 20):
+                os.write(writer, data)
+            os.utime(writer, (CACHE_TIME, CACHE_TIME))
+        finally:
+            os.close(writer)
+    finally:
+        os.close(reader)
+
+
+def _open_directory(path: Path | str, inside: int | None = None) -> int:
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=inside)
+
+
+@contextlib.contextmanager
+def _subdirectory(name: str, inside: int) -> Iterator[int]:
+    descriptor = _open_directory(name, inside)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+# -- back into the cache -------------------------------------------------------------------------------------
+
+
+def harvest(repository: Path, cache: Path, leave_out: Collection[str] = (), *, link: bool = True) -> int:
+    """Adds what a build downloaded to the cache; returns how many files are new there.
+
+    Only files that Maven noted as downloaded, whole ones (held against their checksum where there is one),
+    and no SNAPSHOTs. With `link` the repository's own files become the cache's; without, they are copied and
+    stay as they are: to seed a cache from somebody's ~/.m2/repository. Each file appears at once, whole and
+    under its final name, so any number of processes may do this at the same time
+    (`test_two_harvests_at_once`).
+    """
+    new: list[tuple[Path, Path]] = []
+    metadata: list[tuple[Path, Path]] = []
+    left_out = {repository / name for name in leave_out}
+    for folder, subfolders, names in os.walk(repository):
+        here = Path(folder)
+        subfolders[:] = [
+            name for name in subfolders if not name.endswith("-SNAPSHOT") and here / name not in left_out
+        ]
+        target = cache / here.relative_to(repository)
+        downloaded = _downloaded(here) if "_remote.repositories" in names else set()
+        for name in names:
+            if name in downloaded and not _NOT_KEPT.match(name):
+                if not (target / name).exists() and _is_whole(here / name):
+                    new.append((here / name, target / name))
+            elif _METADATA.match(name):
+                metadata.append((here / name, target / name))
+    if new and link:
+        # Once for all: after a power loss the cache must not hold a name whose bytes were never written.
+        sync_filesystem(repository)
+    for source, place in new:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        _add(source, place, link=link)
+    for source, place in metadata:
+        if not place.exists() or place.read_bytes() != source.read_bytes():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            _replace(source, place)
+    return len(new)
+
+
+def _downloaded(folder: Path) -> set[str]:
+    """Reads `name>repository=` lines; an empty repository means installed here, not downloaded."""
+    try:
+        text = (folder / "_remote.repositories").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return set()
+    found = set()
+    for line in text.splitlines():
+        name, arrow, repository = line.partition(">")
+        if arrow and not line.startswith("#") and repository.rstrip("=").strip():
+            found.add(name)
+    return found
+
+
+def _is_whole(path: Path) -> bool:
+    if not path.is_file() or path.is_symlink() or path.stat().st_size == 0:
+        return False
+    try:
+        said = path.with_name(path.name + ".sha1").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return True
+    match = re.search(r"\b[0-9a-fA-F]{40}\b", said)
+    if match is None:
+        return True
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha1").hexdigest() == match[0].lower()
+
+
+def _add(source: Path, place: Path, *, link: bool) -> None:
+    if link:
+        os.utime(source, (CACHE_TIME, CACHE_TIME))
+        source.chmod(_READ_ONLY)
+        try:
+            os.link(source, place)
+        except FileExistsError:
+            return  # another build brought the same file
+        except OSError as exc:
+            if exc.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP):
+                raise
+        else:
+            return
+    _replace(source, place, mode=_READ_ONLY)
+
+
+def _replace(source: Path, place: Path, mode: int = 0o644) -> None:
+    """Puts a copy of a file in place at once, whole."""
+    descriptor, name = tempfile.mkstemp(dir=place.parent, prefix=".new-")
+    try:
+        with os.fdopen(descriptor, "wb") as writer, source.open("rb") as reader:
+            shutil.copyfileobj(reader, writer, 1 << 20)
+            writer.flush()
+            os.fsync(writer.fileno())
+        os.utime(name, (CACHE_TIME, CACHE_TIME))
+        Path(name).chmod(mode)
+        Path(name).replace(place)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

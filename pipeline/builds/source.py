@@ -1,0 +1,348 @@
+"""The source: one cached bare clone per repository, and a clone of its own for each job, pinned to a commit.
+
+A job's tree is a clone, not a linked worktree: Java's git library (JGit, in Maven plugins that record the
+commit) cannot read linked ones. Its objects are hard links to the cache's, so it costs no time and no disk,
+and neither a later fetch nor the removal of the cache touches it.
+
+A cached clone survives `kill -9` at any moment: it is made under another name and renamed, git adds packs and
+references atomically, and locks that a killed git left are removed, which is safe because every use of the
+cached clone holds its lock file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.builds.submodules import checkout_large_files, submodules_of
+from pipeline.edge.file_lock import file_lock
+from pipeline.edge.git import DAMAGED, Access, git, git_long, source_error, split_credentials
+from pipeline.errors import (
+    BranchNotFound,
+    CommandFailed,
+    CommitNotFound,
+    SourceError,
+    UsageError,
+)
+from pipeline.records.names import check_name
+
+_COMMIT = re.compile(r"[0-9a-fA-F]{7,64}\Z")
+_LISTING_SECONDS = 90.0
+#: Each fetch adds a pack; past this many they are made one.
+_MOST_PACKS = 40
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A branch resolved to a commit. `source` has no credentials; `commit_time` is in seconds since 1970.
+
+    `notes` say in words what is not as usual: a commit off its branch, a remote out of reach.
+    """
+
+    source: str
+    branch: str
+    commit: str
+    commit_time: int
+    on_branch: bool = True
+    notes: tuple[str, ...] = ()
+
+
+class Sources:
+    """The cached clones below one directory. Several processes may use it at once.
+
+    `say` is told of waiting and of long steps, `cancelled` is asked while git works.
+    """
+
+    def __init__(
+        self,
+        cache: Path,
+        *,
+        say: Callable[[str], None] = lambda text: None,
+        cancelled: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        self._cache = cache
+        self._say = say
+        self._cancelled = cancelled
+        self._access: dict[str, Access] = {}
+
+    def resolve(self, source: str, branch: str, commit: str | None = None) -> Resolved:
+        """Finds the commit to build and brings it into the cache.
+
+        `commit`, when given, is a full or abbreviated id; it need not be on the branch. A remote out of
+        reach is an error only when the cache lacks the commit. Raises UsageError, SourceError,
+        BranchNotFound (which lists near names), CommitNotFound.
+        """
+        check_name("branch", branch)
+        if commit is not None and not _COMMIT.match(commit):
+            raise UsageError(f"{commit!r} cannot be a commit: it is 7 to 64 hexadecimal digits.")
+        access = self._remember(source)
+        heads, trouble = self._list_heads(access)
+        if heads is not None and branch not in heads:
+            raise _branch_not_found(access, branch, heads)
+        with self._open(access, heads) as clone:
+            if clone is None:
+                raise trouble or SourceError(f"The source {access.address} has no commits.")
+            notes = []
+            if heads is None:
+                notes.append(f"Not asked for news, cached state used: {trouble}")
+                cached = _heads_of(clone)
+                if branch not in cached:
+                    raise trouble or _branch_not_found(access, branch, cached)
+            else:
+                self._update(clone, access, branch, heads)
+            oid = self._find(clone, access, branch, commit)
+            on_branch = _succeeds("merge-base", "--is-ancestor", oid, f"refs/heads/{branch}", cwd=clone)
+            if not on_branch:
+                notes.append(f"Commit {oid[:12]} is not on branch {branch}.")
+            if (clone / "shallow").exists():
+                notes.append("The cached clone is shallow: older history is missing.")
+            seconds = git("show", "-s", "--format=%ct", "--end-of-options", oid, cwd=clone).text
+        return Resolved(access.address, branch, oid, int(seconds), on_branch, tuple(notes))
+
+    def checkout(self, resolved: Resolved, into: Path) -> list[str]:
+        """Makes a clean clone at `into` (absent or empty), on the branch, at exactly that commit.
+
+        Submodules and large files included; no hook is run; nothing is fetched that the cache has.
+        Returns notes. Raises SourceError.
+        """
+        access = self._access.get(resolved.source) or self._remember(resolved.source)
+        if into.exists() and any(into.iterdir()):
+            raise SourceError(f"{into} is not empty: a source is only checked out into a new directory.")
+        into.mkdir(parents=True, exist_ok=True)
+        try:
+            with self._open(access, None) as clone:
+                if clone is None:
+                    raise SourceError(
+                        f"The cached clone of {access.address} is gone.", remedy="Run the command again."
+                    )
+                _link_objects(clone, into)
+                _write_references(clone, into, resolved)
+            git_long(
+                "checkout", "--quiet", "--force", resolved.branch, "--", cwd=into, cancelled=self._cancelled
+            )
+            lfs_store = self._cache / "lfs" / _digest(access.address)
+            notes = checkout_large_files(into, access, lfs_store, self._cancelled)
+        except CommandFailed as exc:
+            raise source_error(access, exc) from exc
+        for sub in submodules_of(into, resolved.source):
+            self._checkout_submodule(sub.address, sub.commit, into / sub.path, notes)
+        return notes
+
+    def clone_of(self, resolved: Resolved) -> Path:
+        """Returns the cached clone that holds a resolved commit, to read from."""
+        return self._cache / "sources" / f"{_digest(resolved.source)}.git"
+
+    # -- the cached clone ------------------------------------------------------------------------------
+
+    def _remember(self, source: str) -> Access:
+        access = split_credentials(source)
+        known = self._access.get(access.address)
+        if known is None or access.header is not None:
+            self._access[access.address] = known = access
+        return known
+
+    def _list_heads(self, access: Access) -> tuple[dict[str, str] | None, SourceError | None]:
+        """Asks the remote for its branches. Returns them, or None and the reason."""
+        try:
+            listed = git(
+                "ls-remote", "--heads", "--", access.address, access=access, timeout=_LISTING_SECONDS
+            ).text
+        except CommandFailed as exc:
+            return None, source_error(access, exc)
+        rows = [line.split("\t", 1) for line in listed.splitlines() if "\t" in line]
+        return {name.removeprefix("refs/heads/"): oid for oid, name in rows}, None
+
+    @contextmanager
+    def _open(self, access: Access, heads: dict[str, str] | None) -> Iterator[Path | None]:
+        """Holds the cached clone's lock; gives its path, or None when there is none and it can't be made."""
+        place = self._cache / "sources" / f"{_digest(access.address)}.git"
+
+        def waiting() -> None:
+            self._say(f"waiting for another process that uses the cached clone of {access.address}")
+
+        with file_lock(place.with_suffix(".lock"), waiting):
+            for stale in place.parent.glob(f"{place.stem}.tmp-*"):
+                shutil.rmtree(stale)
+            if place.exists():
+                _repair(place)
+            elif heads:
+                _make_bare(place, sha256=len(next(iter(heads.values()))) == 64)
+            yield place if place.exists() else None
+
+    def _update(self, clone: Path, access: Access, branch: str, heads: dict[str, str]) -> None:
+        """Makes the cached branch what the remote says; fetches only when its commit is not there yet."""
+        for gone in _heads_of(clone).keys() - heads.keys():
+            # A branch `a` that is left would stand in the way of `a/b`.
+            git("update-ref", "-d", f"refs/heads/{gone}", cwd=clone)
+        if _has_commit(clone, heads[branch]):
+            git("update-ref", f"refs/heads/{branch}", heads[branch], cwd=clone)
+            return
+        self._fetch(clone, access, f"+refs/heads/{branch}:refs/heads/{branch}")
+        if len(list((clone / "objects" / "pack").glob("*.pack"))) > _MOST_PACKS:
+            git_long("repack", "-a", "-d", "-q", cwd=clone)
+
+    def _fetch(self, clone: Path, access: Access, *refspecs: str) -> None:
+        self._say(f"fetching {refspecs[0].rpartition(':')[2]} from {access.address}")
+        words = ["fetch", "--quiet", "--force", "--update-shallow", "--no-write-fetch-head"]
+        words += ["--no-recurse-submodules"]
+
+        def fetch(*more: str) -> None:
+            git_long(
+                *words,
+                *more,
+                "--",
+                access.address,
+                *refspecs,
+                cwd=clone,
+                access=access,
+                cancelled=self._cancelled,
+            )
+
+        try:
+            try:
+                fetch()
+            except CommandFailed as exc:
+                if not re.search(DAMAGED, exc.stderr_tail):
+                    raise
+                # A partial clone, say: its tips are whole, its history is not.
+                self._say(f"{access.address} lacks objects of its history: fetching without history")
+                fetch("--depth=1")
+        except CommandFailed as exc:
+            raise source_error(access, exc) from exc
+
+    def _find(self, clone: Path, access: Access, branch: str, commit: str | None) -> str:
+        """Returns the full id of the commit to build, which the cache then has."""
+        wanted = f"refs/heads/{branch}" if commit is None else commit.lower()
+        found = _full_id(clone, wanted)
+        if found is None and commit is not None and len(commit) in (40, 64):
+            # A commit of no branch: hosted services give it by its id.
+            with contextlib.suppress(SourceError):
+                self._fetch(clone, access, wanted)
+            found = _full_id(clone, wanted)
+        if found is None:
+            raise CommitNotFound(
+                f"Commit {wanted} is not in {access.address}, or its abbreviation names several.",
+                remedy=f"Give the full id of a commit that was pushed, for instance of `git log {branch}`.",
+            )
+        return found
+
+    def _checkout_submodule(self, address: str, commit: str, into: Path, notes: list[str]) -> None:
+        """Checks a submodule out like a source of its own, on a branch called `pinned`."""
+        access = self._remember(address)
+        heads, trouble = self._list_heads(access)
+        with self._open(access, heads) as clone:
+            if clone is None:
+                raise trouble or SourceError(f"The submodule {access.address} has no commits.")
+            if not _has_commit(clone, commit):
+                if trouble is not None:
+                    raise trouble
+                self._fetch(clone, access, "+refs/heads/*:refs/heads/*")
+            self._find(clone, access, "pinned", commit)
+        pinned = Resolved(access.address, "pinned", commit, 0)
+        notes += [f"{into.name}: {note}" for note in self.checkout(pinned, into)]
+
+
+# -- git's files ---------------------------------------------------------------------------------------------
+
+
+def _make_bare(place: Path, *, sha256: bool) -> None:
+    temporary = Path(tempfile.mkdtemp(prefix=f"{place.stem}.tmp-", dir=place.parent))
+    git(
+        "init",
+        "--quiet",
+        "--bare",
+        "--template=",
+        f"--object-format={'sha256' if sha256 else 'sha1'}",
+        cwd=temporary,
+    )
+    temporary.rename(place)
+
+
+def _repair(clone: Path) -> None:
+    """Removes what a killed git left in a cached clone: locks and half-received packs."""
+    for lock in (*clone.glob("*.lock"), *clone.joinpath("refs").rglob("*.lock")):
+        lock.unlink()
+    for part in clone.glob("objects/pack/tmp_*"):
+        part.unlink()
+
+
+def _link_objects(clone: Path, into: Path) -> None:
+    """Makes a repository at `into` that has the clone's objects, by hard links where that is possible."""
+    config = git("rev-parse", "--show-object-format", cwd=clone).text
+    git("init", "--quiet", "--template=", f"--object-format={config}", cwd=into)
+    for folder, _, names in os.walk(clone / "objects"):
+        target = into / ".git" / "objects" / Path(folder).relative_to(clone / "objects")
+        target.mkdir(exist_ok=True)
+        for name in names:
+            if not name.startswith("tmp_"):
+                _link_or_copy(Path(folder, name), target / name)
+    if (clone / "shallow").exists():
+        shutil.copy(clone / "shallow", into / ".git" / "shallow")
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        shutil.copy(source, target)
+
+
+def _write_references(clone: Path, into: Path, resolved: Resolved) -> None:
+    """Writes the branch, its remote, and the tags that the commit can reach: more would change builds."""
+    branch, commit = resolved.branch, resolved.commit
+    rows = git(
+        "for-each-ref", "--format=%(objectname) %(refname)", f"--merged={commit}", "refs/tags", cwd=clone
+    ).text
+    orders = [f"create {name} {oid}" for oid, name in (row.split(" ", 1) for row in rows.splitlines())]
+    orders += [f"create refs/heads/{branch} {commit}", f"create refs/remotes/origin/{branch} {commit}"]
+    git("update-ref", "--stdin", cwd=into, input="".join(f"{order}\n" for order in orders).encode())
+    git("symbolic-ref", "HEAD", f"refs/heads/{branch}", cwd=into)
+    for key, value in (
+        ("remote.origin.url", resolved.source),
+        ("remote.origin.fetch", f"+refs/heads/{branch}:refs/remotes/origin/{branch}"),
+        (f"branch.{branch}.remote", "origin"),
+        (f"branch.{branch}.merge", f"refs/heads/{branch}"),
+    ):
+        git("config", "--local", key, value, cwd=into)
+
+
+def _heads_of(clone: Path) -> dict[str, str]:
+    rows = git("for-each-ref", "--format=%(objectname) %(refname:lstrip=2)", "refs/heads", cwd=clone).text
+    return {name: oid for oid, name in (row.split(" ", 1) for row in rows.splitlines())}
+
+
+def _succeeds(*words: str, cwd: Path) -> bool:
+    return git(*words, cwd=cwd, check=False).returncode == 0
+
+
+def _has_commit(clone: Path, oid: str) -> bool:
+    return _succeeds("cat-file", "-e", f"{oid}^{{commit}}", cwd=clone)
+
+
+def _full_id(clone: Path, name: str) -> str | None:
+    words = ("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+    found = git(*words, cwd=clone, check=False)
+    return found.text.splitlines()[-1] if found.returncode == 0 and found.text else None
+
+
+def _branch_not_found(access: Access, branch: str, heads: dict[str, str]) -> BranchNotFound:
+    by_lower = {name.lower(): name for name in heads}
+    near = [by_lower[name] for name in difflib.get_close_matches(branch.lower(), by_lower, n=5, cutoff=0.5)]
+    if near:
+        advice = "Near names: " + ", ".join(f"`{name}`" for name in near) + "."
+    else:
+        advice = f"It has {len(heads)} branches: `git ls-remote --heads {access.address}` lists them."
+    return BranchNotFound(f"There is no branch `{branch}` in {access.address}.", remedy=advice)
+
+
+def _digest(address: str) -> str:
+    return hashlib.sha256(address.encode()).hexdigest()[:20]

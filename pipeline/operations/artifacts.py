@@ -1,0 +1,65 @@
+"""The finished builds that this machine keeps: list, verify, prune."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.builds.artifact_sets import (
+    ArtifactSet,
+    Problem,
+    PrunePlan,
+    carry_out,
+    list_sets,
+    plan_prune,
+    verify,
+)
+from pipeline.errors import NotFound, UsageError
+from pipeline.operations import site as sites
+from pipeline.operations.site import Site
+
+
+def kept(site: Site) -> list[ArtifactSet]:
+    """Returns the sets of this machine, newest first."""
+    return list_sets(site.settings.artifacts)
+
+
+def check(site: Site, job_id: str | None) -> dict[str, list[Problem]]:
+    """Holds the files of one job, or of every build kept here, against their manifests.
+
+    Raises NotFound for a job of which nothing is kept here.
+    """
+    sets = [s for s in kept(site) if job_id is None or s.name.split(".")[0] == job_id]
+    if job_id is not None and not sets:
+        raise NotFound(f"No artifacts of {job_id} are kept here.", reason="not-found")
+    found = {}
+    for each in sets:
+        if each.manifest is None:
+            found[each.name] = [Problem("manifest", "manifest.json", each.problem or "cannot be read")]
+        else:
+            found[each.name] = verify(each.manifest, each.folder)
+    return found
+
+
+def prune(site: Site, *, keep: int, really: bool) -> PrunePlan:
+    """Plans, and with `really` carries out, the removal of old sets; never one that is referred to."""
+    if keep < 0:
+        raise UsageError(f"Cannot keep {keep} builds.", remedy="Give a number, 0 or more.")
+    jobs = sites.jobs(site.state().view).jobs
+    referenced = {j.id for j in jobs if not j.ended}
+    for entry in site.ledger.store.entries():
+        referenced |= {
+            str(entry.request.get("job_id", "")),
+            f"{entry.request.get('job_id')}.{entry.request.get('token')}",
+        }
+    running = [j.started_at for j in jobs if j.status == "running" and j.started_at]
+    plan = plan_prune(
+        site.settings.artifacts, keep=keep, referenced=referenced, running_since=min(running, default=None)
+    )
+    if really:
+        carry_out(plan)
+    return plan
+
+
+def folder_of(site: Site, job_id: str) -> Path | None:
+    """Returns the folder of a job's set on this machine, or None."""
+    return next((s.folder for s in kept(site) if s.name.split(".")[0] == job_id), None)

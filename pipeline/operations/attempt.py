@@ -1,0 +1,193 @@
+"""One attempt at a claimed job: from the checkout to the report that frees the machine.
+
+The attempt knows its token and nothing of the queue. It always ends in a completion: what the build said,
+or why there was no build. The completion is kept on disk before it is sent, so that whoever comes after a
+crash sends the same one; the token makes sure that it counts once.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+from pipeline.errors import LedgerError, PipelineError
+from pipeline.operations import journal
+from pipeline.operations.construct import Built, construct
+from pipeline.operations.failures import failure_of, of_os_error
+from pipeline.operations.heart import Heart, system_facts
+from pipeline.operations.journal import AttemptRecord
+from pipeline.operations.prepare import Prepared, Wanted, prepare
+from pipeline.operations.recover import remove_attempt
+from pipeline.operations.report import Ending, Report
+from pipeline.operations.site import Site, accepted
+from pipeline.records.jobs import Job
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """A job that is ours: its token is the right to report."""
+
+    job: Job
+    token: str
+    attempt: int
+
+
+class Interruption:
+    """What asks a running build to end: a signal, or the heart. Polled; never raises by itself."""
+
+    def __init__(self) -> None:
+        self.signal: str | None = None
+        self.heart: Heart | None = None
+        self.progress: dict[str, Any] = {}
+
+    def reason(self) -> str | None:
+        """Returns why the build should end, or None."""
+        if self.signal:
+            return self.signal
+        return self.heart.reason if self.heart else None
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Turns the first SIGINT, SIGTERM or SIGHUP into a reason. Only the main thread can listen."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def note(number: int, frame: FrameType | None) -> None:
+            self.signal = self.signal or f"interrupted by {signal.Signals(number).name}"
+
+        before = {number: signal.signal(number, note) for number in _SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def run_attempt(site: Site, claimed: Claimed, prepared: Prepared | None) -> Report:
+    """Builds, keeps what was built, and reports. `prepared` is None for a job taken from the queue.
+
+    Returns the report; `status` is `unreported` when the ledger did not answer: then the completion waits in
+    the outbox. Raises nothing for a build that fails.
+    """
+    job = claimed.job
+    folder = journal.folder_of(site.settings.work, job.id, claimed.attempt)
+    journal.write(folder, _record(site, claimed))
+    site.step("journal written")
+    begun = site.clock.boottime()
+    stop = Interruption()
+    with stop.listening(), _heart(site, claimed, stop):
+        built = _build(site, claimed, prepared, stop)
+    duration = round(site.clock.boottime() - begun, 1)
+    site.step("built")
+    request = _completion(site, claimed, built, duration)
+    journal.write_completion(folder, request, built.payloads)
+    site.step("completion kept")
+    outcome, error = _report(site, request, built)
+    site.step("reported")
+    status: Ending = outcome if error is None else "unreported"
+    if error is None:
+        journal.remove(folder)
+        if built.status == "succeeded":
+            remove_attempt(site.settings.work, job.id, claimed.attempt)
+    return Report(
+        job_id=job.id,
+        status=status,
+        branch=job.branch,
+        commit=job.commit,
+        builder=site.builder,
+        failure=built.failure,
+        attempt=claimed.attempt,
+        token=claimed.token,
+        duration_seconds=duration,
+        stages=built.stages,
+        modules=built.modules,
+        manifest=str(built.folder / "manifest.json") if built.folder else None,
+        log=str(built.log) if built.log else None,
+        artifacts=built.artifacts,
+        ledger={"commits": site.ledger.counts.commits, "pushes": site.ledger.counts.pushes},
+    )
+
+
+def _build(site: Site, claimed: Claimed, prepared: Prepared | None, stop: Interruption) -> Built:
+    """Builds; whatever is raised on the way becomes the build's failure."""
+    try:
+        if prepared is None:
+            prepared = prepare(site, wanted_of(claimed.job))
+        return construct(
+            site, claimed.job, claimed.token, claimed.attempt, prepared, stop.reason, stop.progress.update
+        )
+    except PipelineError as exc:
+        return Built(status="failed", failure=failure_of(exc))
+    except OSError as exc:
+        return Built(status="failed", failure=of_os_error(exc))
+
+
+def wanted_of(job: Job) -> Wanted:
+    """Returns what a queued job asks for; its commit is pinned."""
+    options = job.options
+    return Wanted(
+        branch=job.branch,
+        commit=job.commit,
+        source=options.get("source") or (job.source or None),
+        recipe=options.get("recipe"),
+        packages=bool(options.get("packages", True)),
+        keep_going=bool(options.get("keep_going", False)),
+        timeout_seconds=job.timeout_seconds,
+        resume_from=job.retry_of if options.get("resume") else None,
+    )
+
+
+def _record(site: Site, claimed: Claimed) -> AttemptRecord:
+    job = claimed.job
+    process = site.processes.myself()
+    return AttemptRecord(
+        job.id, claimed.attempt, claimed.token, site.builder, job.branch, job.commit, process
+    )
+
+
+@contextmanager
+def _heart(site: Site, claimed: Claimed, stop: Interruption) -> Iterator[None]:
+    with ExitStack() as stack:
+        if site.settings.heartbeat_seconds > 0:
+            stop.heart = site.make_heart(claimed.job.id, claimed.token, lambda: dict(stop.progress))
+            stack.enter_context(stop.heart)
+        yield
+
+
+def _completion(site: Site, claimed: Claimed, built: Built, duration: float) -> dict[str, Any]:
+    outcome = built.status
+    failure = built.failure.model_dump(mode="json", by_alias=True) if built.failure else None
+    return {
+        "kind": "job.complete",
+        "builder": site.builder,
+        "job_id": claimed.job.id,
+        "token": claimed.token,
+        "outcome": outcome,
+        "duration_seconds": duration,
+        "artifacts": [a.name for a in built.artifacts],
+        "failure": failure if outcome != "succeeded" else None,
+        "facts": {"system": system_facts(str(site.settings.work)).model_dump(mode="json")},
+    }
+
+
+def _report(site: Site, request: dict[str, Any], built: Built) -> tuple[Ending, LedgerError | None]:
+    """Result, manifest, logs, status, message and release: one commit, or an entry that waits."""
+    try:
+        value = accepted(
+            site.ledger.transact(request, payloads=built.payloads, patience=site.settings.report_seconds)
+        )
+    except LedgerError as exc:
+        site.say(f"Not reported: {exc}")
+        return "unreported", exc
+    if not value.get("accepted"):
+        site.say("The job has changed hands meanwhile: this result is kept as late, and not applied.")
+        return "lost", None
+    return str(value.get("outcome") or value.get("status") or built.status), None  # type: ignore[return-value]

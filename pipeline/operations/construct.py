@@ -1,0 +1,218 @@
+"""Makes what a job asks for, on this machine: workspace, stand-ins, build, artifacts, logs.
+
+Nothing here talks to the ledger. What a build left, good or bad, comes back as one value.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pipeline.builds import artifacts, logs, maven_repository, runner, substitutes, workspace
+from pipeline.builds.commands import Surroundings
+from pipeline.builds.events import StructuredLogWriter
+from pipeline.builds.runner import BuildOutcome
+from pipeline.builds.source import Sources
+from pipeline.builds.substitutes import Machine
+from pipeline.builds.workspace import Workspace
+from pipeline.errors import PipelineError
+from pipeline.operations.failures import failure_of
+from pipeline.operations.prepare import Prepared
+from pipeline.operations.progress import ProgressLine
+from pipeline.operations.site import Site
+from pipeline.records.base import dump
+from pipeline.records.builds import Artifact, Download, Failure, ModuleTime, Recipe, Stage
+from pipeline.records.jobs import Job
+
+RAW_LOG = "raw.log"
+EVENTS = "events.json"
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a build left. `payloads` go into the ledger; `folder` is the set of artifacts, if there is one."""
+
+    status: Literal["succeeded", "failed", "cancelled"]
+    failure: Failure | None = None
+    stages: list[Stage] = field(default_factory=list)
+    modules: list[ModuleTime] = field(default_factory=list)
+    artifacts: list[Artifact] = field(default_factory=list)
+    folder: Path | None = None
+    log: Path | None = None
+    payloads: dict[str, bytes] = field(default_factory=dict)
+
+
+def construct(
+    site: Site,
+    job: Job,
+    token: str,
+    attempt: int,
+    prepared: Prepared,
+    cancelled: Callable[[], str | None],
+    report_progress: Callable[[dict[str, Any]], None],
+) -> Built:
+    """Builds a commit. A build that fails is a value; PipelineError means that there was none."""
+    clock, settings = site.clock, site.settings
+    begun = clock.boottime()
+    recipe = prepared.recipe
+    if not prepared.place.fixed:
+        recipe = recipe.model_copy(update={"build_path": prepared.place.build_path(job.id, attempt)})
+    room = _room(site, prepared, job, attempt)
+    site.step("workspace made")
+    stages: list[Stage] = []
+    if recipe.resumed_from is None:
+        for note in Sources(settings.cache, say=site.say, cancelled=cancelled).checkout(
+            prepared.resolved, room.tree
+        ):
+            site.say(f"Note: {note}")
+        stages.append(Stage(name="source", duration_seconds=round(clock.boottime() - begun, 3)))
+    site.step("checked out")
+    machine = Machine(os.environ, Path.home(), prepared.found.path, Path(_maven_home(recipe)), settings.cache)
+    identity = _identity(site, job, attempt)
+    stand_ins = substitutes.prepare(
+        recipe, room.root, room.home, room.repository, machine, prepared.recipe_folder
+    )
+    with stand_ins, StructuredLogWriter(room.root / EVENTS, identity, clock) as events:
+        for note in stand_ins.notes:
+            events.event("info", note)
+        around = Surroundings(
+            f"{job.id}.{token}", prepared.found.path, stand_ins.environment, stand_ins.properties
+        )
+        line = ProgressLine(site.say, report_progress, events.event)
+        site.step("before the build")
+        outcome = runner.build(
+            recipe,
+            room,
+            around,
+            log_path=room.root / RAW_LOG,
+            on_event=line,
+            cancelled=cancelled,
+            history=prepared.history,
+        )
+        stages += outcome.stages
+        downloads = stand_ins.downloads()
+        site.step("build ended")
+        return _keep(
+            site, job, token, attempt, recipe, room, outcome, stages, downloads, events, begun, stand_ins
+        )
+
+
+def _room(site: Site, prepared: Prepared, job: Job, attempt: int) -> Workspace:
+    """Makes the attempt's directory, or finds that of the attempt which is resumed."""
+    if prepared.resumable is not None:
+        return prepared.resumable
+    left_out = [_folder_of(jar.coordinates) for jar in prepared.recipe.substitutes.jars]
+    room, filled = workspace.create(prepared.place, job.id, attempt, site.settings.cache, left_out)
+    if filled.dropped:
+        site.say(f"Note: {filled.dropped} damaged files left the Maven cache.")
+    return room
+
+
+def _keep(
+    site: Site,
+    job: Job,
+    token: str,
+    attempt: int,
+    recipe: Recipe,
+    room: Workspace,
+    outcome: BuildOutcome,
+    stages: list[Stage],
+    downloads: list[Download],
+    events: StructuredLogWriter,
+    begun: float,
+    stand_ins: substitutes.Prepared,
+) -> Built:
+    """Keeps a build's files and logs. Whatever fails here makes the build a failed one, with its log."""
+    failure = outcome.failure
+    folder: Path | None = None
+    manifest = artifacts.new_manifest(
+        job_id=job.id,
+        server=site.builder,
+        branch=job.branch,
+        commit=job.commit,
+        created_at=site.clock.now(),
+        token=token,
+        attempt=attempt,
+    )
+    facts = {"recipe": recipe, "modules": list(outcome.modules), "downloads": downloads}
+    manifest = manifest.model_copy(update={**facts, "stages": stages, "complete": not outcome.resumed})
+    started = site.clock.boottime()
+    try:
+        manifest = artifacts.collect(
+            site.settings.artifacts, manifest, _items(outcome, room), outcome.log_path
+        )
+        folder = artifacts.set_folder(site.settings.artifacts, site.builder, job.branch, job.id, token)
+    except PipelineError as exc:
+        failure = failure or failure_of(exc)
+    stages = [*stages, _stage("artifacts", site.clock.boottime() - started, failed=folder is None)]
+    manifest = manifest.model_copy(update={"stages": stages})
+    site.step("artifacts kept")
+    if failure is None:
+        maven_repository.harvest(room.repository, site.settings.cache / "maven", stand_ins.local_artifacts)
+    status: Literal["succeeded", "failed", "cancelled"] = "succeeded"
+    if failure is not None:
+        status = "cancelled" if failure.failure_class == "cancelled" else "failed"
+    seconds = site.clock.boottime() - begun
+    log_facts = logs.LogFacts(
+        job_id=job.id,
+        builder=site.builder,
+        branch=job.branch,
+        commit=job.commit,
+        status=status,
+        duration_seconds=seconds,
+        failure=failure,
+        stages=stages,
+        modules=outcome.modules,
+    )
+    structured = events.close(status, outcome.exit_status, round(seconds, 1))
+    payloads = {
+        "manifest": dump(manifest),
+        "log": logs.readable_log(outcome.log_path, log_facts),
+        "summary": logs.summary_markdown(log_facts, manifest).encode(),
+        "structured": dump(structured),
+    }
+    return Built(
+        status=status,
+        failure=failure,
+        stages=stages,
+        modules=list(outcome.modules),
+        artifacts=list(manifest.artifacts),
+        folder=folder,
+        log=folder / manifest.log.path if folder and manifest.log else outcome.log_path,
+        payloads=payloads,
+    )
+
+
+def _items(outcome: BuildOutcome, room: Workspace) -> list[artifacts.Item]:
+    """Returns what is kept: packages, or the jars where there are none; nothing of a failed build."""
+    if outcome.status != "success":
+        return []
+    if outcome.packages:
+        return [artifacts.Item(path, path.name) for path in outcome.packages]
+    return [artifacts.Item(path, str(path.relative_to(room.tree))) for path in outcome.jars]
+
+
+def _identity(site: Site, job: Job, attempt: int) -> Mapping[str, str]:
+    return {
+        "log_id": f"{job.id}.{attempt}",
+        "job_id": job.id,
+        "server": site.builder,
+        "branch": job.branch,
+        "commit": job.commit,
+    }
+
+
+def _stage(name: str, seconds: float, *, failed: bool) -> Stage:
+    return Stage(name=name, duration_seconds=round(seconds, 3), status="failed" if failed else "success")
+
+
+def _folder_of(coordinates: str) -> str:
+    group, artifact, version = coordinates.split(":")
+    return f"{group.replace('.', '/')}/{artifact}/{version}"
+
+
+def _maven_home(recipe: Recipe) -> str:
+    return recipe.toolchain.maven_home if recipe.toolchain else ""

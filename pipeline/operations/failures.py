@@ -1,0 +1,28 @@
+"""What is raised around a build, as the build's failure."""
+
+from __future__ import annotations
+
+import errno
+
+from pipeline.errors import BuildFailed, PipelineError, SourceError
+from pipeline.records.builds import Failure, FailureClass
+
+
+def failure_of(error: PipelineError) -> Failure:
+    """Returns an error as a build's failure."""
+    kind = FailureClass.TOOLCHAIN
+    if isinstance(error, BuildFailed):
+        kind = FailureClass(error.failure_class)
+    elif isinstance(error, SourceError):
+        kind = FailureClass.SOURCE
+    return Failure(failure_class=kind, message=error.message, remedy=error.remedy)
+
+
+def of_os_error(error: OSError) -> Failure:
+    """Returns a failed file operation as a build's failure."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return Failure(
+        failure_class=FailureClass.DISK if full else FailureClass.UNKNOWN,
+        message=f"{error.filename or 'a file'}: {error.strerror}",
+        remedy="Free space where `work`, `cache` and `artifacts` lie." if full else None,
+    )

@@ -1,0 +1,185 @@
+"""What a build has to know before anything is recorded: commit, tools, recipe, and what is missing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.builds import preflight, recipe, sample, toolchain
+from pipeline.builds.artifact_sets import list_sets
+from pipeline.builds.recipe import CommitFacts, RecipeOverrides, Settings
+from pipeline.builds.source import Resolved, Sources
+from pipeline.builds.toolchain import Found
+from pipeline.builds.tree import GitTree, Tree
+from pipeline.builds.workspace import Place, Workspace, choose_place
+from pipeline.builds.workspace import find as find_workspace
+from pipeline.edge.process import run
+from pipeline.errors import PreflightFailed
+from pipeline.operations import site as sites
+from pipeline.operations.heart import system_facts
+from pipeline.operations.queue import find as find_job
+from pipeline.operations.site import Site
+from pipeline.records.builds import Manifest, Recipe
+
+_HISTORY = 5
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be built; None where the configuration decides."""
+
+    branch: str
+    commit: str | None
+    source: str | None
+    recipe: str | None
+    packages: bool = True
+    keep_going: bool = False
+    timeout_seconds: int | None = None
+    resume_from: str | None = None
+
+    def options(self) -> dict[str, Any]:
+        """Returns what a job has to remember of this, so that another attempt asks for the same."""
+        return {
+            "recipe": self.recipe,
+            "packages": self.packages,
+            "keep_going": self.keep_going,
+            "source": self.source,
+        }
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that was found out. `recipe_folder` holds the recipe's pinned files.
+
+    `history` are manifests of this branch's last successful builds here, newest first. `resumable` is the
+    directory of the attempt that is resumed, if one is.
+    """
+
+    resolved: Resolved
+    recipe: Recipe
+    settings: Settings
+    found: Found
+    place: Place
+    recipe_folder: Path | None
+    system: dict[str, Any]
+    fingerprint: str
+    history: list[Manifest]
+    resumable: Workspace | None = None
+
+
+def prepare(site: Site, wanted: Wanted, *, check: bool = True) -> Prepared:
+    """Resolves the branch, finds the tools, makes the recipe, and looks for what would fail later.
+
+    Records nothing. `check` false leaves out what only concerns this machine: the build runs elsewhere.
+    Raises SourceError, ConfigInvalid, PreflightFailed.
+    """
+    config = sites.build_config(site.state().view)
+    address = wanted.source or config.cloudstack.repository or sample_repository(site)
+    sources = Sources(site.settings.cache, say=site.say)
+    resolved = sources.resolve(address, wanted.branch, wanted.commit)
+    for note in resolved.notes:
+        site.say(f"Note: {note}")
+    overrides = RecipeOverrides(
+        recipe=wanted.recipe,
+        packages=wanted.packages,
+        keep_going=wanted.keep_going,
+        timeout_seconds=wanted.timeout_seconds,
+    )
+    name = recipe.recipe_name(config, overrides, wanted.branch)
+    file = recipe.read_recipe_file(name, recipe_folder()) if name else None
+    settings = recipe.settle(config, overrides, wanted.branch, file)
+    found = toolchain.find(settings.java, os.environ)
+    facts = CommitFacts(resolved.source, resolved.branch, resolved.commit, resolved.commit_time)
+    place = choose_place(site.settings.work, [site.settings.cache, found.toolchain.java_home])
+    if place.why:
+        site.say(f"Note: builds lie at a path of their own on this machine: {place.why}.")
+    made = recipe.resolve(
+        settings,
+        overrides,
+        facts,
+        found.toolchain,
+        build_path=place.build_path("job", 1) if place.fixed else "",
+        fixed_path=place.fixed,
+        resumed_from=wanted.resume_from,
+    )
+    if check:
+        tree = GitTree(sources.clone_of(resolved), resolved.commit)
+        preflight.require(preflight.run_checks(subject(site, tree, made, settings, found)))
+    site.settings.work.mkdir(parents=True, exist_ok=True)
+    system = system_facts(str(site.settings.work)).model_dump(mode="json")
+    return Prepared(
+        resolved,
+        made,
+        settings,
+        found,
+        place,
+        settings.recipe_folder,
+        system,
+        toolchain.fingerprint(found.toolchain),
+        _history(site, wanted.branch),
+        _resumable(site, place, wanted.resume_from),
+    )
+
+
+def _history(site: Site, branch: str) -> list[Manifest]:
+    """Returns the manifests of the last complete builds of a branch on this builder."""
+    sets = [s.manifest for s in list_sets(site.settings.artifacts)]
+    good = [m for m in sets if m and m.branch == branch and m.server == site.builder]
+    return [m for m in good if m.complete and m.artifacts][:_HISTORY]
+
+
+def _resumable(site: Site, place: Place, job_id: str | None) -> Workspace | None:
+    """Finds the directory of the attempt that is to be resumed. Raises PreflightFailed if it is gone."""
+    if job_id is None:
+        return None
+    job, _ = find_job(site.state(fresh=False).view, job_id)
+    room = find_workspace(place, job.id, job.attempt)
+    if room is None:
+        raise PreflightFailed(
+            f"What {job_id} left is not on this machine any more, so it cannot be resumed.",
+            remedy=f"Build anew: `invoke job.retry {job_id}`.",
+        )
+    return room
+
+
+def subject(site: Site, tree: Tree, made: Recipe, settings: Settings, found: Found) -> preflight.Subject:
+    """Returns what the checks look at on this machine."""
+    return preflight.Subject(
+        tree=tree,
+        recipe=made,
+        settings=settings,
+        found=found,
+        work=site.settings.work,
+        now=site.clock.now(),
+        environ=os.environ,
+        machine_settings=Path.home() / ".m2" / "settings.xml",
+        local=(site.settings.cache / "maven",),
+        memory=site.settings.cache / "preflight",
+        installed=preflight.installed_packages(),
+    )
+
+
+def recipe_folder() -> Path:
+    """Returns where the project's own recipes lie."""
+    return Path(__file__).resolve().parents[2] / "shared" / "recipes"
+
+
+def sample_repository(site: Site) -> str:
+    """Makes the embedded sample a repository in the cache, anew when the sample has changed."""
+    root = sample.sample_root()
+    place = site.settings.cache / f"sample-{sample.sample_digest(root)[:12]}.git"
+    if not (place / "HEAD").exists():
+        making = place.with_name(f"{place.name}.{os.getpid()}.making")
+        shutil.rmtree(making, ignore_errors=True)
+        making.parent.mkdir(parents=True, exist_ok=True)
+        run(["git", "init", "--quiet", "--bare", f"--initial-branch={sample.MAIN_BRANCH}", making])
+        stream = b"".join(sample.fast_import_stream(root))
+        run(["git", "--git-dir", making, "fast-import", "--quiet"], input=stream)
+        try:
+            making.rename(place)
+        except OSError:
+            shutil.rmtree(making)  # another process was quicker
+    return str(place)

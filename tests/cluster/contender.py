@@ -1,0 +1,38 @@
+"""One contender for an outside lock, as a process of its own: acquire, work, release, again and again.
+
+Usage: python -m tests.cluster.contender ROUNDS TTL JOURNAL
+The journal is the thing outside: a file to which each holder appends `enter TOKEN` and `leave TOKEN`. It
+stands for a resource that everybody can reach, so two holders at once would show as interleaved lines.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from pipeline.operations.lease import hold
+from pipeline.operations.pulse import Pulse
+from pipeline.runtime import make_site
+
+
+def main() -> None:
+    """Runs the rounds."""
+    rounds, ttl, journal = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
+    site = make_site()
+    pulse = Pulse(
+        site.ledger.store.folder / "pulse", site.ledger.refs, site.builder, site.clock, site.processes
+    )
+    handle = os.open(journal, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o644)
+    for _ in range(rounds):
+        with hold(site, pulse, ["promotion"], ttl=ttl) as lease:
+            lease.insist()
+            token = lease.tokens["promotion"]
+            os.write(handle, f"enter {token} {site.builder}\n".encode())
+            lease.insist()
+            os.write(handle, f"leave {token} {site.builder}\n".encode())
+    os.close(handle)
+    site.ledger.store.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""Sites over one remote in memory: several builders, each with a store on disk and a clock that is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from pipeline.coordination.adoption import adopt
+from pipeline.coordination.reducer import REDUCER_VERSION, decide, genesis
+from pipeline.edge.clock import ManualClock
+from pipeline.edge.identity import machine_id
+from pipeline.ledger.ledger import Ledger, Settings, initialise
+from pipeline.ledger.memory import MemoryRefs, MemoryRemote
+from pipeline.ledger.store import Store
+from pipeline.operations.settings import resolve
+from pipeline.operations.site import Site
+from pipeline.records.base import dump
+from pipeline.records.builders import Builder
+from pipeline.records.builds import BuildConfig
+from tests.ledger.toy import CountedRandomness, FakeProcesses
+
+WHEN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+COMMIT = "a" * 40
+
+MakeSite = Callable[..., Site]
+
+
+@pytest.fixture
+def remote() -> MemoryRemote:
+    """A remote with the ledger of two builders."""
+    made = MemoryRemote()
+    files = genesis([Builder(name="build1"), Builder(name="build2")], dump(BuildConfig()), WHEN)
+    initialise(
+        MemoryRefs(made), files, "build1", ManualClock(WHEN), CountedRandomness("init"), REDUCER_VERSION
+    )
+    return made
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """The one clock of all sites of a test."""
+    return ManualClock(WHEN)
+
+
+@pytest.fixture
+def make_site(tmp_path: Path, remote: MemoryRemote, clock: ManualClock) -> Iterator[MakeSite]:
+    """A maker of sites: one for each builder and process; processes of one builder share its store."""
+    stores: list[Store] = []
+    processes: dict[str, FakeProcesses] = {}
+
+    def make(builder: str, process: str = "p1") -> Site:
+        home = tmp_path / builder
+        settings = replace(
+            resolve(home, None, {"PIPELINE_MACHINE_LOCK": str(tmp_path / f"{builder}.lock")}),
+            heartbeat_seconds=0.0,
+            patience_seconds=5.0,
+            report_seconds=5.0,
+        )
+        here = FakeProcesses(f"{builder}-{process}")
+        here.dead = processes.setdefault(builder, here).dead
+        random = CountedRandomness(f"{builder}-{process}")
+        store = Store(home / "store", identity=machine_id(), new_id=f"{builder}-writer")
+        stores.append(store)
+        ledger = Ledger(
+            store,
+            MemoryRefs(remote),
+            decide,
+            adopt,
+            clock,
+            random,
+            here,
+            Settings(author=builder, reducer=REDUCER_VERSION),
+        )
+        return Site(settings, builder, ledger, clock, random, here, decide, adopt, REDUCER_VERSION)
+
+    yield make
+    for store in stores:
+        store.close()

@@ -1,0 +1,88 @@
+"""Messages as their users send, list and acknowledge them."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.errors import Refused, UsageError
+from pipeline.operations import messages
+from tests.operations.conftest import MakeSite
+
+
+def test_a_message_arrives_unharmed(make_site: MakeSite) -> None:
+    """Backticks, quotes, leading dashes, newlines and other alphabets arrive as they were written."""
+    body = "--flag `rm -rf /` $(reboot) \"quoted\" 'single'\n\\n 日本 \U0001f6a7"
+    one, two = make_site("build1"), make_site("build2")
+    messages.send(one, ["build2"], "-- a subject", body)
+    arrived = messages.listed(two, unread=True)
+    assert [(m.sender, m.subject, m.body) for m in arrived] == [("build1", "-- a subject", body)]
+
+
+def test_read_and_acknowledged_are_per_recipient(make_site: MakeSite) -> None:
+    """A message to all that one recipient acknowledged is still unread for the others and for `read`."""
+    one, two = make_site("build1"), make_site("build2")
+    two.ask({"kind": "registry.set", "entry": {"name": "build3"}})
+    (id,) = messages.send(one, ["all"], "to everybody", "text")
+    messages.mark(two, [id], acknowledge=True)
+    three = make_site("build3")
+    assert messages.listed(two, unread=True) == []
+    assert [m.id for m in messages.listed(three, unread=True)] == [id]
+    assert not messages.listed(three)[0].read
+    messages.mark(three, [id], acknowledge=False)
+    assert messages.listed(three)[0].read
+
+
+@pytest.mark.parametrize(
+    ("short", "meant"), [("2", ["build2"]), ("12", ["build1", "build2"]), ("all", ["all"])]
+)
+def test_short_recipients(make_site: MakeSite, short: str, meant: list[str]) -> None:
+    """`sm`'s digits stand for the ends of builders' names."""
+    assert messages.recipients(make_site("build1"), short) == meant
+
+
+@pytest.mark.parametrize("short", ["7", "../etc", "--help", "", "1 2"])
+def test_unknown_recipients_are_named(make_site: MakeSite, short: str) -> None:
+    """A recipient that nobody is leads to an error that lists who there is."""
+    with pytest.raises(UsageError) as caught:
+        messages.recipients(make_site("build1"), short)
+    assert "build1, build2" in (caught.value.remedy or "")
+
+
+def test_unknown_recipient_is_refused_by_the_ledger(make_site: MakeSite) -> None:
+    """The shared store refuses a recipient that is not registered, whoever asks."""
+    with pytest.raises(Refused) as caught:
+        messages.send(make_site("build1"), ["build9"], "hello", "text")
+    assert caught.value.reason == "unknown-builder"
+
+
+def test_subject_comes_from_the_first_line() -> None:
+    """The first line that says something is the subject, cut with a sign if it is too long."""
+    assert messages.split_subject("\n  hello \nworld") == ("hello", "\n  hello \nworld")
+    subject, _ = messages.split_subject("x" * 300)
+    assert len(subject) == 100
+    assert subject.endswith("…")
+    with pytest.raises(UsageError):
+        messages.split_subject("  \n ")
+
+
+def test_archives_lose_nothing(make_site: MakeSite) -> None:
+    """After enough messages to seal the oldest, every one can still be listed, and unread ones stay unread."""
+    one, two = make_site("build1"), make_site("build2")
+    sent = []
+    for number in range(230):
+        request = {
+            "kind": "message.send",
+            "builder": "build1",
+            "id": f"m{number:03d}",
+            "to": "build2",
+            "subject": str(number),
+        }
+        one.ledger.enqueue(request)
+        sent.append(f"m{number:03d}")
+        if number % 40 == 39:
+            one.ledger.deliver()
+    one.ledger.deliver()
+    assert [m.id for m in messages.listed(one, everything=True, limit=1000)] == sent
+    assert [m.id for m in messages.listed(two, unread=True, limit=1000)] == sent
+    messages.mark(two, ["m000"], acknowledge=True)
+    assert [m.id for m in messages.listed(two, unread=True, limit=1000)] == sent[1:]
