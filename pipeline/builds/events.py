@@ -43,7 +43,8 @@ class StructuredLogWriter:
         self._clock = clock
         self._kept = self._left_out = 0
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self._lines.open("ab")
+        self._file = self._lines.open("ab", buffering=0)
+        self._torn = False
         self._header = {**identity, "started_at": _stamp(clock.now())}
         self._append(self._header)
 
@@ -71,7 +72,7 @@ class StructuredLogWriter:
             self._kept = 0
             self.event("warning", f"{self._left_out} more events were left out")
         self._file.close()
-        events = _events(_rows(self._lines)[1:])
+        events = _events(_rows(self._lines))
         ended = {"status": status, "exit_code": exit_code, "duration_seconds": duration_seconds}
         ended["completed_at"] = _stamp(self._clock.now())
         record = validate(StructuredLog, {**self._header, "events": events, **ended}, str(self._path))
@@ -96,11 +97,13 @@ class StructuredLogWriter:
         self._file.close()
 
     def _append(self, value: Mapping[str, Any]) -> None:
+        line = json.dumps(value, ensure_ascii=False).encode(errors="replace") + b"\n"
         try:
-            self._file.write(json.dumps(value, ensure_ascii=False).encode(errors="replace") + b"\n")
-            self._file.flush()
-        except (OSError, ValueError):
-            self._left_out += 1
+            written = self._file.write(b"\n" + line if self._torn else line)
+            self._torn = written != len(line) + self._torn
+        except OSError:
+            self._torn = True
+        self._left_out += self._torn
 
 
 def recover(lines: Path) -> StructuredLog:

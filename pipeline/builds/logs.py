@@ -26,6 +26,8 @@ _TABLE_BYTES: Final = 16 * 1024
 _BEFORE: Final = 3
 _AFTER: Final = 6
 _LINE_CHARACTERS: Final = 400
+#: What a line's number and end take in a readable log: empty lines fill it, too.
+_NUMBER_BYTES: Final = 10
 #: What is kept of a line before it is cleaned: escape sequences and letters of several bytes may go yet.
 _KEPT_BYTES: Final = _LINE_CHARACTERS * 8
 _READ_BYTES: Final = 64 * 1024
@@ -185,9 +187,9 @@ class _Scan:
 
     def _remember(self, line: _Line) -> None:
         self.recent.append(line)
-        self._recent_bytes += len(line.data)
+        self._recent_bytes += len(line.data) + _NUMBER_BYTES
         while self._recent_bytes > _TAIL_BYTES and len(self.recent) > _BEFORE:
-            self._recent_bytes -= len(self.recent.popleft().data)
+            self._recent_bytes -= len(self.recent.popleft().data) + _NUMBER_BYTES
 
     def _take(self, data: bytes) -> None:
         self.lines += 1

@@ -167,8 +167,16 @@ KINDS = (
     _kind(
         "java",
         Class.TOOLCHAIN,
-        "class file",
-        r"Unsupported class file major version|compiled by a more recent version of the Java Runtime",
+        "class file major",
+        r"Unsupported class file major version",
+        "A library is newer than this JDK: install the JDK that `java.version` names.",
+        rank=10,
+    ),
+    _kind(
+        "java",
+        Class.TOOLCHAIN,
+        "of the Java Runtime",
+        r"compiled by a more recent version of the Java Runtime",
         "A library is newer than this JDK: install the JDK that `java.version` names.",
         rank=10,
     ),

@@ -14,9 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from pipeline import errors
 from pipeline.records.base import Record
 from pipeline.records.schemas import STATE_FILES, StateFile, run_generator
+from pipeline.records.shared import AutoReplyRules
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "docs" / "reference"
@@ -135,12 +138,12 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-def _records(root: type[Record] = Record) -> dict[str, type[Record]]:
+def _records(root: type[Record] = Record) -> dict[str, type[BaseModel]]:
     """Returns every kind of record by its name."""
-    found: dict[str, type[Record]] = {}
+    found: dict[str, type[BaseModel]] = {}
     for kind in root.__subclasses__():
         found |= {kind.__name__: kind, **_records(kind)}
-    return found
+    return {**found, AutoReplyRules.__name__: AutoReplyRules}
 
 
 def _shapes(file: StateFile) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -152,10 +155,12 @@ def _shapes(file: StateFile) -> Iterator[tuple[str, dict[str, Any]]]:
     yield file.record.__name__, schema
 
 
-def _shape_lines(shape: dict[str, Any], record: type[Record]) -> list[str]:
+def _shape_lines(shape: dict[str, Any], record: type[BaseModel]) -> list[str]:
     lines = []
     if "description" in shape:
         lines += [*shape["description"].splitlines(), ""]
+    if "properties" not in shape:
+        return [*lines, "A list of these records."]
     lines += ["| field | type | if absent |", "|---|---|---|"]
     for name, info in record.model_fields.items():
         wire_name = info.alias or name

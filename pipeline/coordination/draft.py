@@ -147,7 +147,7 @@ class Draft:
     def _print(self, record: Record, path: str) -> bytes:
         name, _ = _LISTS.get(type(record), ("", Record))
         elements: list[Record] = getattr(record, name, [])
-        shell = dump(replaced(record, **{name: []}) if elements else record)
+        shell = _dump(replaced(record, **{name: []}) if elements else record, path)
         _whole(type(record), shell, path)
         if not elements:
             return shell
@@ -199,6 +199,13 @@ def _join(shell: bytes, name: str, fragments: list[bytes]) -> bytes:
 
 
 def _fragment(record: Record, path: str) -> bytes:
-    fragment = dump(record)[:-1].replace(b"\n", b"\n    ")
+    fragment = _dump(record, path)[:-1].replace(b"\n", b"\n    ")
     _element(type(record), fragment, path)
     return fragment
+
+
+def _dump(record: Record, path: str) -> bytes:
+    try:
+        return dump(record)
+    except (ValueError, RecursionError) as exc:
+        raise RecordInvalid(path, "", f"cannot be written as JSON: {exc}") from exc

@@ -59,7 +59,7 @@ class Batch:
 class Step:
     """What a batch makes of a view. `changed` is false when no fact but bookkeeping would be written."""
 
-    ordinal: int
+    state: LedgerState
     writes: Mapping[str, bytes | None]
     outcomes: Mapping[int, dict[str, Any]]
     changed: bool
@@ -106,14 +106,14 @@ def lookup(state: LedgerState, writer: str, sequence: int, op: str) -> dict[str,
     return None
 
 
-def advance(view: View, batch: Batch, decide: Decide) -> Step:
-    """Decides a batch, entry by entry, each on what the one before it left.
+def advance(view: View, batch: Batch, decide: Decide, before: LedgerState | None = None) -> Step:
+    """Decides a batch, entry by entry, each on what the one before it left. `before` is the view's state.
 
     1. An entry that the ledger knows keeps its outcome: looked up before anything is trimmed.
     2. A decision that fails fails alone; the others of the batch go on.
     3. The completion records are written with the effects, in the same tree.
     """
-    before = read_state(view)
+    before = before or read_state(view)
     ordinal = before.ordinal + 1
     overlay = Overlay(view)
     outcomes: dict[int, dict[str, Any]] = {}
@@ -127,10 +127,10 @@ def advance(view: View, batch: Batch, decide: Decide) -> Step:
         outcomes[item.sequence], writes = _decide_alone(overlay, item, context, decide)
         changed = changed or bool(writes)
         overlay.writes.update(writes)
-    after = read_state(overlay)
+    after = read_state(overlay) if paths.LEDGER in overlay.writes else before
     state = after.model_copy(update={"ordinal": ordinal, "writers": _completed(after, batch, outcomes)})
     overlay.writes[paths.LEDGER] = dump(state)
-    return Step(ordinal, overlay.writes, outcomes, changed)
+    return Step(state, overlay.writes, outcomes, changed)
 
 
 def _decide_alone(

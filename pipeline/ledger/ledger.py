@@ -110,15 +110,19 @@ class Counts:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What became of the entries on one tip. No commit: nothing has to be written, so nothing pushed."""
+    """What became of the entries on one tip. No commit: nothing has to be written, so nothing pushed.
+
+    `lands` is what stands once the commit has landed.
+    """
 
     tip: str
     writer: str
     entries: list[Entry]
     versions: Mapping[int, int]
     outcomes: Mapping[int, dict[str, Any]]
-    commit: str | None = None
+    commit: str = ""
     objects: list[Object] = field(default_factory=list)
+    lands: Standing | None = None
 
 
 class Ledger:
@@ -145,6 +149,7 @@ class Ledger:
         self._processes = processes
         self._settings = settings or Settings()
         self._standing: Standing | None = None
+        self._me = processes.myself()
 
     # ------------------------------------------------------------ asking
 
@@ -249,7 +254,7 @@ class Ledger:
             now=self._clock.now(), random=self._random.hex(), observations=dict(observations or {})
         )
         return self.store.enqueue(
-            kind, self._random.op(), request, evidence, self._processes.myself(), payloads, durable=durable
+            kind, self._random.op(), request, evidence, self._me, payloads, durable=durable
         )
 
     def _wait(self, sequence: int, until: float) -> dict[str, Any]:
@@ -290,9 +295,9 @@ class Ledger:
             if plan is None:
                 continue
             last = plan.entries[-1].sequence
-            if plan.commit is None and read is not None and read[0] == plan.tip and last <= read[1]:
+            if not plan.commit and read is not None and read[0] == plan.tip and last <= read[1]:
                 self.store.answer_unpushed(plan.writer, plan.versions, plan.outcomes)
-            elif plan.commit is None:
+            elif not plan.commit:
                 read = (self._fetch(), last)
                 self._insist_on_time(until)
             elif self._may_push(until):
@@ -320,13 +325,14 @@ class Ledger:
         if done:
             self.store.settle(outbox.writer, done)
             return None
-        gone = [e for e in outbox.entries if e.kind == "attached" and not self._processes.alive(e.asker)]
+        attached = [e for e in outbox.entries if e.kind == "attached" and e.asker != self._me]
+        gone = [e for e in attached if not self._processes.alive(e.asker)]
         dropped = [self.store.drop(entry.sequence) for entry in gone if entry.doubt is None]
         if any(dropped):
             return None
         entries = [replace(e, request=_withdrawal(e)) if e in gone else e for e in outbox.entries]
         batch = Batch(outbox.writer, outbox.floor, entries, outbox.closes)
-        step = chain.advance(standing.view, batch, self._decide)
+        step = chain.advance(standing.view, batch, self._decide, standing.state)
         if not step.changed and all(entry.doubt != standing.tip for entry in entries):
             return _Plan(standing.tip, outbox.writer, entries, _versions(entries), step.outcomes)
         return self._commit_of(standing, batch, entries, step)
@@ -336,7 +342,7 @@ class Ledger:
         blobs = {e.sequence: {n: make("blob", d).oid for n, d in e.payloads.items()} for e in entries}
         record = Transaction(
             reducer=self._settings.reducer,
-            ordinal=step.ordinal,
+            ordinal=step.state.ordinal,
             parent=standing.tip,
             tree=root,
             writer=batch.writer,
@@ -352,6 +358,7 @@ class Ledger:
         seconds = int(max(e.evidence.now for e in entries).timestamp())
         author = f"{self._settings.author} <{self._settings.author}@builders.invalid>"
         commit = make_commit(root, [standing.tip], author, seconds, chain.encode_message(subject, record))
+        tree = TreeView(self.refs.read, root, standing.tree)
         return _Plan(
             standing.tip,
             batch.writer,
@@ -360,6 +367,7 @@ class Ledger:
             step.outcomes,
             commit.oid,
             [*objects, commit],
+            Standing(commit.oid, tree, tree, step.state, commit.oid),
         )
 
     def _carry(self, plan: _Plan, tries: int, until: float) -> bool:
@@ -368,7 +376,6 @@ class Ledger:
         A push that races with its own success is refused in the same words as a lock left behind, or as
         stale; what stands on the remote then is the only proof.
         """
-        assert plan.commit is not None
         uncertain = False
         while True:
             self.counts.pushes += 1
@@ -377,6 +384,7 @@ class Ledger:
                 self.counts.commits += 1
                 outcomes = {e.op: plan.outcomes[e.sequence] for e in plan.entries}
                 self.store.settle(plan.writer, outcomes, (plan.tip, plan.commit))
+                self._standing = plan.lands
                 return True
             if pushed.kind != "unknown":
                 break

@@ -98,10 +98,12 @@ def make_tree(entries: Mapping[str, TreeEntry]) -> Object:
 class TreeView(View):
     """A committed tree to read from; each object is read once."""
 
-    def __init__(self, read: Read, root: str) -> None:
+    def __init__(self, read: Read, root: str, like: TreeView | None = None) -> None:
+        """`like` is a tree that shares most of its folders with this one; they are not read again."""
         self.root = root
         self._read = read
-        self._trees: dict[str, dict[str, TreeEntry]] = {}
+        shared = like._trees if like and len(like._trees) < 200 else {}
+        self._trees: dict[str, dict[str, TreeEntry]] = dict(shared)
 
     def entries(self, oid: str) -> dict[str, TreeEntry]:
         """Returns a tree's entries. Raises LedgerError where the object is missing."""

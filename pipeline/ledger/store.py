@@ -73,7 +73,8 @@ class Entry(Item):
 
 class Outbox(NamedTuple):
     """Read in one go: the writer id, whether the ledger ever knew it, the writer ids that it replaces, the
-    last tip seen, the number below the oldest entry held, and the entries without an answer, in order.
+    last tip seen, the number below the oldest entry held (of any use only if there is one), and the entries
+    without an answer, in order.
     """
 
     writer: str
@@ -117,7 +118,7 @@ class Store:
     def _set_up(self, identity: str, new_id: str) -> None:
         try:
             self._db.execute("pragma journal_mode=wal")
-            self._db.execute("pragma synchronous=full")
+            self._db.execute("pragma synchronous=normal")
             if self._db.execute("pragma user_version").fetchone()[0] == 0:
                 self._db.executescript("begin immediate;" + _SCHEMA + "pragma user_version=1; commit;")
             made_by = _meta(self._db, "identity")
@@ -282,16 +283,13 @@ class Store:
         with self._read() as db:
             meta = _all_meta(db)
             entries = _entries(db, "outcome is null")
-            oldest = db.execute(
-                "select coalesce(min(sequence),"
-                " (select seq + 1 from sqlite_sequence where name='entries'), 1) from entries"
-            ).fetchone()[0]
+            oldest = db.execute("select min(sequence) from entries").fetchone()[0] or 0
         closes = tuple(json.loads(meta["closes"]))
         return Outbox(meta["writer"], meta["known"] == "1", closes, meta.get("tip"), oldest - 1, entries)
 
     def tip(self) -> str | None:
         """Returns the last tip seen: the mark that tells a rewind."""
-        with self._read() as db:
+        with self._read(one=True) as db:
             return _meta(db, "tip")
 
     def entries(self) -> list[Entry]:
@@ -301,7 +299,7 @@ class Store:
 
     def answer(self, sequence: int) -> dict[str, Any] | None:
         """Returns an entry's outcome once it is answered. Raises StoreError for an entry that is gone."""
-        with self._read() as db:
+        with self._read(one=True) as db:
             row = db.execute("select outcome from entries where sequence=?", (sequence,)).fetchone()
         if row is None:
             raise StoreError(
@@ -363,8 +361,8 @@ class Store:
     def _write(self, durable: bool = True) -> Iterator[sqlite3.Connection]:
         db = self._db
         try:
-            if not durable:
-                db.execute("pragma synchronous=normal")
+            if durable:
+                db.execute("pragma synchronous=full")
             try:
                 db.execute("begin immediate")
                 yield db
@@ -373,28 +371,31 @@ class Store:
             finally:
                 if db.in_transaction:
                     db.execute("rollback")
-                if not durable:
-                    db.execute("pragma synchronous=full")
+                if durable:
+                    db.execute("pragma synchronous=normal")
         except (sqlite3.Error, OSError) as exc:
             raise _translated(exc, self.folder) from exc
 
     @contextmanager
-    def _read(self) -> Iterator[sqlite3.Connection]:
+    def _read(self, *, one: bool = False) -> Iterator[sqlite3.Connection]:
+        """Yields the database as of one moment; `one` statement needs no transaction for that."""
         try:
-            self._db.execute("begin")
+            if not one:
+                self._db.execute("begin")
             try:
                 yield self._db
             finally:
-                self._db.execute("rollback")
+                if not one:
+                    self._db.execute("rollback")
         except (sqlite3.Error, ValueError) as exc:
             raise _translated(exc, self.folder) from exc
 
 
 def _entries(db: sqlite3.Connection, where: str) -> list[Entry]:
-    payloads: dict[int, dict[str, bytes]] = {}
-    for sequence, name, data in db.execute("select sequence, name, data from payloads"):
-        payloads.setdefault(sequence, {})[name] = data
     rows = db.execute(f"select {_COLUMNS} from entries where {where} order by sequence").fetchall()
+    payloads: dict[int, dict[str, bytes]] = {}
+    for sequence, name, data in db.execute("select sequence, name, data from payloads") if rows else ():
+        payloads.setdefault(sequence, {})[name] = data
     return [
         Entry(
             sequence=row[0],

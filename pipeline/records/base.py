@@ -37,7 +37,7 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True, use_enum_values=True)
 
 
-R = TypeVar("R", bound=Record)
+R = TypeVar("R", bound=BaseModel)
 
 
 def dump_json(value: Any) -> bytes:
@@ -45,7 +45,7 @@ def dump_json(value: Any) -> bytes:
     return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
-def dump(record: Record) -> bytes:
+def dump(record: BaseModel) -> bytes:
     """Returns a record's canonical bytes."""
     return dump_json(record.model_dump(mode="json", by_alias=True))
 

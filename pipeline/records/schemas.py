@@ -12,14 +12,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import BaseModel
+
 from pipeline.records import paths
-from pipeline.records.base import Record, dump_json
+from pipeline.records.base import dump_json
 from pipeline.records.builders import Dashboard, Heartbeat, Registry, Status
 from pipeline.records.builds import BuildConfig, Manifest, StructuredLog
 from pipeline.records.jobs import JobArchive, Jobs
 from pipeline.records.ledger import LedgerState, Transaction
 from pipeline.records.locks import Locks
 from pipeline.records.messages import Mailbox, MessageArchive, Messages
+from pipeline.records.shared import AutoReplyRules, BranchesConfig, FileRegistry
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 FOLDER = Path("docs/reference/schemas")
@@ -33,7 +36,7 @@ class StateFile:
     """One kind of file: its schema's name, its record, and where it lies, by example for builder `build1`."""
 
     name: str
-    record: type[Record]
+    record: type[BaseModel]
     path: str
 
 
@@ -49,6 +52,9 @@ STATE_FILES: tuple[StateFile, ...] = (
     StateFile("build_config", BuildConfig, paths.BUILD_CONFIG),
     StateFile("builders", Registry, paths.REGISTRY),
     StateFile("health_dashboard", Dashboard, paths.DASHBOARD),
+    StateFile("auto_reply_rules", AutoReplyRules, paths.AUTO_REPLIES),
+    StateFile("file_registry", FileRegistry, paths.FILES),
+    StateFile("branches_config", BranchesConfig, paths.BRANCHES),
     StateFile("manifest", Manifest, paths.manifest("build1", _JOB, 1)),
     StateFile("structured_log", StructuredLog, paths.structured_log("build1", _STAMP)),
     StateFile("message_archive", MessageArchive, paths.message_archive(4711)),

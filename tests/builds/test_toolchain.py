@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.builds import toolchain
@@ -164,6 +164,7 @@ def test_the_distribution_is_read_as_os_release_has_it(tmp_path: Path) -> None:
     assert toolchain.distribution(tmp_path / "os-release") == {"PRETTY_NAME": "Debian 12", "ID": "debian"}
 
 
+@settings(max_examples=30)
 @given(st.binary(max_size=300))
 def test_no_release_file_makes_a_traceback(data: bytes) -> None:
     """Any bytes in a JDK's release file give a JDK or none."""

@@ -156,12 +156,16 @@ class Coordination(RuleBasedStateMachine):
     def cancel(self, pick: int) -> None:
         self.ask("job.cancel", job_id=self.job(pick))
 
-    @rule(pick=picks, builder=builders, proof=proofs)
-    def requeue(self, pick: int, builder: str, proof: dict[str, Any]) -> None:
+    @rule(pick=picks, builder=builders, proof=proofs, stale=st.booleans())
+    def requeue(self, pick: int, builder: str, proof: dict[str, Any], stale: bool) -> None:
         running = [job for job in self.world.jobs.values() if job.status == "running"]
         if running:
             job = self.pick(running, pick)
-            self.ask("job.requeue", job_id=job.id, token=job.token, builder=builder, observations=proof)
+            token = self.pick(self.tokens, pick) if stale else job.token
+            request = {"job_id": job.id, "token": token, "builder": builder, "observations": proof}
+            if self.ask("job.requeue", **request) is not None:
+                assert token == job.token
+                assert proof
 
     @rule(pick=picks, resume=st.booleans())
     def retry(self, pick: int, resume: bool) -> None:
@@ -381,7 +385,7 @@ class Coordination(RuleBasedStateMachine):
 
 TestCoordination = Coordination.TestCase
 TestCoordination.settings = settings(
-    max_examples=30,
+    max_examples=20,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],

@@ -261,6 +261,19 @@ def test_another_builder_rescues_by_silence(world: World) -> None:
     assert world.jobs["j1"].status == "queued"
 
 
+def test_a_requeue_needs_the_exact_token(world: World) -> None:
+    """A rescuer that looked a while ago does not take the job from its new holder."""
+    old = world.run("j1")
+    world.do("job.requeue", job_id="j1", token=old, observations={"process_dead": "x"})
+    late = {"job_id": "j1", "token": old, "builder": "build3", "observations": SILENT}
+    assert world.refused("job.requeue", **late).reason == "fenced"
+    new = str(claim(world, "build2")["token"])
+    refusal = world.refused("job.requeue", **late)
+    assert refusal.reason == "fenced"
+    assert new in refusal.message
+    assert world.refused("job.requeue", **{**late, "job_id": "j9"}).reason == "not-found"
+
+
 def test_a_job_that_is_lost_too_often_is_given_up(world: World) -> None:
     """Losses are counted apart from failures; at the limit all are told."""
     world.order("j1", maximum_losses=1, retries={"compile": 5})

@@ -119,7 +119,7 @@ mutant(
 
 
 def _numbered_at_drain(real: Any) -> Any:
-    def advance(view: Any, batch: Any, decide: Any) -> Any:
+    def advance(view: Any, batch: Any, decide: Any, before: Any = None) -> Any:
         newest_first = sorted(batch.items, key=lambda item: -item.sequence)
         items = [replace(item, sequence=batch.settled + 1 + n) for n, item in enumerate(newest_first)]
         step = real(view, replace(batch, items=items), decide)

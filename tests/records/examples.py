@@ -48,7 +48,7 @@ _TOOLCHAIN = {
 }
 
 #: By the name of the state file in `pipeline.records.schemas`.
-EXAMPLES: dict[str, dict[str, Any]] = {
+EXAMPLES: dict[str, Any] = {
     "status": {
         "server": "build2",
         "ip": "192.0.2.7",
@@ -193,5 +193,34 @@ EXAMPLES: dict[str, dict[str, Any]] = {
             }
         ],
         "nonce": "c0" * 16,
+    },
+    "auto_reply_rules": [
+        {
+            "contains": "status?",
+            "type": "request",
+            "action": "reply",
+            "reply": {"subject": "s", "body": "b", "type": "info"},
+        },
+        {"contains": "fyi", "action": "mark"},
+    ],
+    "file_registry": {
+        "files": [
+            {
+                "id": "file_1",
+                "from": "build1",
+                "to": "build2",
+                "category": "log",
+                "filename": "maven.log",
+                "path": "shared/files/maven.log",
+                "size_bytes": 12,
+                "description": "",
+                "timestamp": NOON,
+                "downloaded_by": [{"server": "build2", "timestamp": LATER}],
+            }
+        ]
+    },
+    "branches_config": {
+        "branches": {"ExternalNew": {"enabled": True, "priority": 1, "auto_build": True}},
+        "defaults": {"priority": 5},
     },
 }

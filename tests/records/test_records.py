@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel, RootModel
 
 from pipeline.errors import RecordInvalid
 from pipeline.records.base import Record, dump, dump_json, load
@@ -44,14 +45,16 @@ FIXED_NAMES = {
 }
 
 
-def example(file: StateFile) -> Record:
+def example(file: StateFile) -> BaseModel:
     """Returns the example of a state file as a record."""
     return load(file.record, dump_json(EXAMPLES[file.name]), PATH)
 
 
-def with_unknown_fields(record: Record) -> dict[str, Any]:
+def with_unknown_fields(record: BaseModel) -> Any:
     """Returns a record as JSON, with a field that no version knows in it and in each record inside it."""
-    found: dict[str, Any] = record.model_dump(mode="json", by_alias=True)
+    found: Any = record.model_dump(mode="json", by_alias=True)
+    if isinstance(record, RootModel):
+        return [with_unknown_fields(item) for item in record.root]
     for name, info in type(record).model_fields.items():
         value, key = getattr(record, name), info.alias or name
         if isinstance(value, Record):
