@@ -66,7 +66,7 @@ def test_subject_comes_from_the_first_line() -> None:
 
 
 def test_archives_lose_nothing(make_site: MakeSite) -> None:
-    """After enough messages to seal the oldest, every one can still be listed, and unread ones stay unread."""
+    """Past the point where the oldest are sealed, each can be listed, and unread ones stay unread."""
     one, two = make_site("build1"), make_site("build2")
     sent = []
     for number in range(230):

@@ -1,0 +1,66 @@
+"""Jobs whose builder never comes back: another builder puts them back, by silence and never by age.
+
+Silence is that a running job's nonce on its builder's heartbeat ref stays the same (or is absent) between two
+looks of THIS machine that lie far enough apart, on this machine's own clock. Nobody's wall clock is compared.
+A builder that was only cut off builds on and is fenced when it reports: its result is kept as late.
+"""
+
+from __future__ import annotations
+
+from pipeline.coordination.leases import Silence
+from pipeline.coordination.presence import STALE_SECONDS
+from pipeline.edge.identity import boot_id
+from pipeline.errors import PipelineError, Refused
+from pipeline.operations import site as sites
+from pipeline.operations.site import Site
+from pipeline.records import paths
+from pipeline.records.base import load
+from pipeline.records.builders import Heartbeat
+
+
+def rescue(site: Site) -> list[str]:
+    """Looks at other builders' running jobs once; returns those that were put back.
+
+    What was seen is kept in the store, so that one-shot commands minutes apart make one observation.
+    """
+    running = [
+        job
+        for job in sites.jobs(site.state(fresh=False).view).jobs
+        if job.status == "running" and job.assigned_to not in (None, site.builder) and job.token
+    ]
+    if not running:
+        return []
+    wanted = [paths.heartbeat_ref(job.assigned_to or "") for job in running]
+    beats = site.ledger.refs.beat_data(wanted)
+    rescued = []
+    for job in running:
+        token = job.token or ""
+        silence = _observe(site, token, _nonce(beats.get(paths.heartbeat_ref(job.assigned_to or "")), token))
+        if silence.seconds < STALE_SECONDS:
+            continue
+        request = {"kind": "job.requeue", "job_id": job.id, "token": token, "reason": "its builder is silent"}
+        try:
+            site.ask(request, kind="attached", observations={"silence_seconds": silence.seconds})
+        except Refused:
+            continue  # it moved meanwhile
+        site.ledger.store.observe(f"job/{token}", None)
+        rescued.append(job.id)
+    return rescued
+
+
+def _observe(site: Site, token: str, nonce: str | None) -> Silence:
+    name, now = f"job/{token}", site.clock.boottime()
+    kept = site.ledger.store.observation(name)
+    before = Silence(kept["nonce"], kept["since"], kept["until"], kept["boot_id"]) if kept else None
+    after = before.feed(now, nonce, boot_id()) if before else Silence(nonce, now, now, boot_id())
+    site.ledger.store.observe(
+        name, {"nonce": after.nonce, "since": after.since, "until": after.until, "boot_id": after.boot_id}
+    )
+    return after
+
+
+def _nonce(data: bytes | None, token: str) -> str | None:
+    try:
+        return load(Heartbeat, data, "heartbeat.json").leases.get(token) if data else None
+    except PipelineError:
+        return None
