@@ -163,8 +163,10 @@ def subject(site: Site, tree: Tree, made: Recipe, settings: Settings, found: Fou
 
 
 def recipe_folder() -> Path:
-    """Returns where the project's own recipes lie."""
-    return Path(__file__).resolve().parents[2] / "shared" / "recipes"
+    """Returns where the project's own recipes lie: in a checkout, or inside an installed package."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "_recipes"
+    return installed if installed.is_dir() else package.parent / "shared" / "recipes"
 
 
 def sample_repository(site: Site) -> str:

@@ -4,7 +4,7 @@
     2. end every process that a dead pipeline left running
     3. drain the outbox to its end: a result may be waiting in it
     4. a report that was kept but never sent is sent now
-    5. only then: requeue the claims of dead processes, by exact token
+    5. only then: requeue the claims of dead processes, by exact token, and rescue those of silent builders
 
 While step 3 fails nothing is requeued: a requeue that overtakes a result would throw a good build away.
 Only claims made on THIS machine are judged; a builder's name used elsewhere proves nothing about a process.
@@ -21,6 +21,7 @@ from pipeline.edge.machine_lock import MachineLock
 from pipeline.edge.survivors import find_survivors, kill_survivors, read_journal
 from pipeline.operations import journal
 from pipeline.operations import site as sites
+from pipeline.operations.rescue import rescue
 from pipeline.operations.site import Site
 from pipeline.records.jobs import Job
 
@@ -37,6 +38,7 @@ class Recovery:
     delivered: list[str] = field(default_factory=list)
     reported: list[str] = field(default_factory=list)
     requeued: list[str] = field(default_factory=list)
+    rescued: list[str] = field(default_factory=list)
     elsewhere: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
 
@@ -44,7 +46,12 @@ class Recovery:
     def anything(self) -> bool:
         """Says whether there was anything to recover."""
         return bool(
-            self.ended_processes or self.delivered or self.reported or self.requeued or self.elsewhere
+            self.ended_processes
+            or self.delivered
+            or self.reported
+            or self.requeued
+            or self.rescued
+            or self.elsewhere
         )
 
     def lines(self) -> list[str]:
@@ -58,6 +65,7 @@ class Recovery:
         told += [f"Delivered from the outbox: {what}." for what in self.delivered]
         told += [f"Reported the finished build of {job}." for job in self.reported]
         told += [f"Put {job} back: its process is dead." for job in self.requeued]
+        told += [f"Put {job} back: its builder has been silent for too long." for job in self.rescued]
         told += [
             f"Left {job} alone: it runs on another machine under this builder's name."
             for job in self.elsewhere
@@ -82,6 +90,7 @@ def recover(site: Site, *, lock: MachineLock | None = None, quiet: bool = False)
         _deliver(site, found)
         _report_kept(site, found)
         _requeue(site, found)
+        found.rescued += rescue(site)
         _tidy(site, found)
     finally:
         if lock is None:
