@@ -1,1 +1,1 @@
-"""Effects behind small ports: processes, clocks, randomness, locks on local disk. The only door to the outside."""
+"""Effects behind small ports: processes, clocks, randomness, locks on local disk; the only door outside."""

@@ -25,6 +25,8 @@ from pipeline.operations.site import Site
 from pipeline.records.builds import Manifest, Recipe
 
 _HISTORY = 5
+#: The embedded sample asks for less than CloudStack does, and runs its unit tests.
+_SAMPLE_RECIPE = "sample"
 
 
 @dataclass(frozen=True)
@@ -77,13 +79,15 @@ def prepare(site: Site, wanted: Wanted, *, check: bool = True) -> Prepared:
     Raises SourceError, ConfigInvalid, PreflightFailed.
     """
     config = sites.build_config(site.state().view)
-    address = wanted.source or config.cloudstack.repository or sample_repository(site)
+    address = wanted.source or config.cloudstack.repository
+    sampled = not address
+    address = address or sample_repository(site)
     sources = Sources(site.settings.cache, say=site.say)
     resolved = sources.resolve(address, wanted.branch, wanted.commit)
     for note in resolved.notes:
         site.say(f"Note: {note}")
     overrides = RecipeOverrides(
-        recipe=wanted.recipe,
+        recipe=wanted.recipe or (_SAMPLE_RECIPE if sampled else None),
         packages=wanted.packages,
         keep_going=wanted.keep_going,
         timeout_seconds=wanted.timeout_seconds,
