@@ -31,10 +31,8 @@ def main() -> int:
             rows.append(row)
             limit = "-" if row["limit"] is None else f"{row['limit']:g}"
             verdict = "ok" if row["ok"] else "MISSED"
-            print(
-                f"{verdict:6}  {row['value']:10.3f} {row['unit']:8} limit {limit:>6}  runs {row['runs']:>4}  {row['name']}",
-                flush=True,
-            )
+            figure = f"{row['value']:10.3f} {row['unit']:8} limit {limit:>6}"
+            print(f"{verdict:6}  {figure}  runs {row['runs']:>4}  {row['name']}", flush=True)
     if chosen.json:
         Path(chosen.json).write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     return 0 if all(row["ok"] for row in rows) else 1
