@@ -13,7 +13,7 @@ from invoke import Collection, Context, task
 
 from pipeline.console.terminal import say, told
 
-JSON = "print JSON instead of text"
+JSON = "print one JSON value on standard output instead of text"
 
 
 def site() -> Any:
@@ -23,21 +23,29 @@ def site() -> Any:
     return make_site(say)
 
 
+def number(name: str, text: str, default: int) -> int:
+    """Reads an option's number."""
+    from pipeline.console.input import whole_number
+
+    found = whole_number(name, text, default)
+    return default if found is None else found
+
+
 # ---------------------------------------------------------------- the main job
 
 
 @task(
     help={
         "branch": "branch to build, for instance ExternalNew",
-        "commit": "exact commit to build; by default the branch's newest",
+        "commit": "commit to build, 7 to 40 digits; by default the branch's newest",
         "source": "source repository; by default the configured one, or the embedded sample",
         "on": "builder to build on, or 'all'; by default this machine builds",
-        "priority": "1 is the most urgent, 9 the least",
-        "timeout": "minutes after which the build is ended",
-        "wait": "seconds to wait for a busy machine; 0 leaves at once, negative waits for ever",
+        "priority": "1 is the most urgent, 9 the least; 5 by default",
+        "timeout": "minutes after which the build is ended; the recipe's by default",
+        "wait": "seconds to wait for a busy machine; 0 leaves at once; by default as long as it takes",
         "no-packages": "stop after Maven, with `install`",
         "keep-going": "let Maven build all it can after a failure (--fail-at-end)",
-        "recipe": "recipe file laid over the ledger's build_config.json",
+        "recipe": "recipe file, or a shipped one's name, laid over the ledger's build_config.json",
         "dry-run": "resolve and check everything, show the recipe, record nothing",
         "json": JSON,
     }
@@ -49,33 +57,41 @@ def build(
     commit: str = "",
     source: str = "",
     on: str = "",
-    priority: int = 5,
-    timeout: int = 0,
-    wait: int = -1,
+    priority: str = "",
+    timeout: str = "",
+    wait: str = "",
     no_packages: bool = False,
     keep_going: bool = False,
     recipe: str = "",
     dry_run: bool = False,
     json: bool = False,
 ) -> None:
-    """Build a branch completely: Maven, Debian packages, manifest, report."""
+    """Build a branch completely: Maven, Debian packages, manifest, report.
+
+    The exit code tells how it ended: docs/reference/exit-codes.md.
+    """
     from pipeline.console.build import show_build
+    from pipeline.console.input import whole_number
+    from pipeline.console.live import screen
     from pipeline.operations.build import Order, build
+    from pipeline.runtime import make_site
 
     order = Order(
         branch=branch,
         commit=commit or None,
         source=source or None,
         on=on or None,
-        priority=priority,
-        timeout_minutes=timeout or None,
-        wait_seconds=None if wait < 0 else wait,
+        priority=number("priority", priority, 5),
+        timeout_minutes=whole_number("timeout", timeout),
+        wait_seconds=whole_number("wait", wait),
         packages=not no_packages,
         keep_going=keep_going,
         recipe=recipe or None,
         dry_run=dry_run,
     )
-    sys.exit(show_build(build(site(), order), json))
+    with screen() as shown:
+        reports = build(make_site(shown.say, shown.live), order)
+    sys.exit(show_build(reports, json))
 
 
 @task(help={"once": "take one job and end (the only mode yet)", "json": JSON})
@@ -83,9 +99,13 @@ def build(
 def work(c: Context, once: bool = False, json: bool = False) -> None:
     """Take the next job that this builder may run, and run it."""
     from pipeline.console.build import show_build
+    from pipeline.console.live import screen
     from pipeline.operations.build import work_once
+    from pipeline.runtime import make_site
 
-    sys.exit(show_build(work_once(site()), json))
+    with screen() as shown:
+        reports = work_once(make_site(shown.say, shown.live))
+    sys.exit(show_build(reports, json))
 
 
 @task(help={"json": JSON})
@@ -130,9 +150,9 @@ def config(c: Context, json: bool = False) -> None:
     """Show every setting with its value and where it came from."""
     from pipeline.console.views import show_settings
     from pipeline.operations.configuration import explain
-    from pipeline.runtime import make_site, read_settings
+    from pipeline.runtime import origin_of_home, origin_of_name, read_settings
 
-    show_settings(explain(read_settings(), lambda: make_site(say)), json)
+    sys.exit(show_settings(explain(read_settings(), origin_of_home(), site, origin_of_name), json))
 
 
 # ---------------------------------------------------------------- jobs
@@ -158,13 +178,17 @@ def job_show(c: Context, id: str, json: bool = False) -> None:
     show_job(show(site(), id), json)
 
 
-@task(name="cancel", help={"id": "job id", "reason": "why, for the record"})
+@task(name="cancel", help={"id": "job id", "reason": "why, for the record", "json": JSON})
 @told
-def job_cancel(c: Context, id: str, reason: str = "") -> None:
+def job_cancel(c: Context, id: str, reason: str = "", json: bool = False) -> None:
     """Cancel a queued or a running job."""
+    from pipeline.console.views import show_job
     from pipeline.operations.queue import cancel
 
     job = cancel(site(), id, reason)
+    if json:
+        show_job(job, json)
+        return
     print(f"{job.id} {'is cancelled' if job.ended else 'will end: its builder was asked to stop'}")
 
 
@@ -173,15 +197,21 @@ def job_cancel(c: Context, id: str, reason: str = "") -> None:
     help={
         "id": "job id",
         "resume": "go on after Maven, from what the failed build left",
-        "on": "builder to run it",
+        "on": "builder to run it; by default any that may",
+        "json": JSON,
     },
 )
 @told
-def job_retry(c: Context, id: str, resume: bool = False, on: str = "") -> None:
+def job_retry(c: Context, id: str, resume: bool = False, on: str = "", json: bool = False) -> None:
     """Order a new job that repeats an ended one; `invoke work --once` runs it."""
+    from pipeline.console.views import show_job
     from pipeline.operations.queue import retry
 
-    print(retry(site(), id, resume=resume, on=on or None).id)
+    job = retry(site(), id, resume=resume, on=on or None)
+    if json:
+        show_job(job, json)
+        return
+    print(job.id)
 
 
 @task(name="log", help={"id": "job id", "follow": "show the raw log while the job runs on this machine"})
@@ -212,10 +242,17 @@ def lock_list(c: Context, json: bool = False) -> None:
     show_locks(list_locks(site()), json)
 
 
-@task(name="break", help={"name": "lock's name", "token": "its exact token, from lock.list", "reason": "why"})
+@task(
+    name="break",
+    help={
+        "name": "lock's name",
+        "token": "its exact token, from lock.list",
+        "reason": "why, for the record",
+    },
+)
 @told
 def lock_break(c: Context, name: str, token: str = "", reason: str = "") -> None:
-    """Free a lock by force; says who held it."""
+    """Free a lock by force; says who held it. A job that holds it is lost and waits again."""
     from pipeline.operations.locks import break_lock
 
     print(break_lock(site(), name, token, reason))
@@ -240,11 +277,11 @@ def message_send(
     c: Context, to: str, subject: str, body: str = "", file: str = "", type: str = "info", reply_to: str = ""
 ) -> None:
     """Send a message to builders."""
-    from pipeline.console.input import read_text
+    from pipeline.console.input import read_text, words
     from pipeline.operations.messages import send
 
     text = read_text(body, file)
-    for id in send(site(), to.split(","), subject, text, type=type, in_reply_to=reply_to or None):
+    for id in send(site(), words(to), subject, text, type=type, in_reply_to=reply_to or None):
         print(id)
 
 
@@ -253,37 +290,52 @@ def message_send(
     help={
         "unread": "only what this builder has not read",
         "all": "also archived ones",
-        "limit": "how many",
+        "limit": "how many of the newest; 50 by default",
         "json": JSON,
     },
 )
 @told
 def message_list(
-    c: Context, unread: bool = False, all: bool = False, limit: int = 50, json: bool = False
+    c: Context, unread: bool = False, all: bool = False, limit: str = "", json: bool = False
 ) -> None:
-    """List messages, oldest first."""
+    """List messages, oldest first; `message.show` has the whole text."""
     from pipeline.console.views import show_messages
     from pipeline.operations.messages import listed
 
-    show_messages(listed(site(), unread=unread, everything=all, limit=limit), json)
+    shown = number("limit", limit, 50)
+    show_messages(listed(site(), unread=unread, everything=all, limit=shown), json)
+
+
+@task(name="show", help={"id": "message id", "json": JSON})
+@told
+def message_show(c: Context, id: str, json: bool = False) -> None:
+    """Show one message with its whole text; it stays unread."""
+    from pipeline.console.views import show_message
+    from pipeline.operations.messages import show
+
+    show_message(show(site(), id), json)
 
 
 @task(name="read", positional=["ids"], help={"ids": "message ids, with commas"})
 @told
 def message_read(c: Context, ids: str) -> None:
     """Mark messages as read by this builder."""
+    from pipeline.console.input import words
     from pipeline.operations.messages import mark
 
-    mark(site(), [i for i in ids.split(",") if i], acknowledge=False)
+    mark(site(), words(ids), acknowledge=False)
+    print(f"Read: {', '.join(words(ids))}")
 
 
 @task(name="ack", positional=["ids"], help={"ids": "message ids, with commas"})
 @told
 def message_ack(c: Context, ids: str) -> None:
     """Acknowledge messages, as this builder."""
+    from pipeline.console.input import words
     from pipeline.operations.messages import mark
 
-    mark(site(), [i for i in ids.split(",") if i], acknowledge=True)
+    mark(site(), words(ids), acknowledge=True)
+    print(f"Acknowledged: {', '.join(words(ids))}")
 
 
 @task(
@@ -332,18 +384,18 @@ def artifacts_verify(c: Context, id: str = "", json: bool = False) -> None:
 @task(
     name="prune",
     help={
-        "keep": "how many builds of each branch stay",
+        "keep": "how many builds of each branch stay; 5 by default",
         "yes": "really remove; otherwise only show",
         "json": JSON,
     },
 )
 @told
-def artifacts_prune(c: Context, keep: int = 5, yes: bool = False, json: bool = False) -> None:
+def artifacts_prune(c: Context, keep: str = "", yes: bool = False, json: bool = False) -> None:
     """Remove old builds, never one that is referred to. Shows what it would do unless --yes."""
     from pipeline.console.views import show_pruned
     from pipeline.operations.artifacts import prune
 
-    show_pruned(prune(site(), keep=keep, really=yes), yes, json)
+    show_pruned(prune(site(), keep=number("keep", keep, 5), really=yes), yes, json)
 
 
 # ---------------------------------------------------------------- the ledger
@@ -352,14 +404,30 @@ def artifacts_prune(c: Context, keep: int = 5, yes: bool = False, json: bool = F
 @task(name="init", help={"builders": "names of the builders, with commas"})
 @told
 def ledger_init(c: Context, builders: str = "build1,build2") -> None:
-    """Make the configured, empty repository a ledger."""
+    """Make the configured, empty repository a ledger. One that is a ledger already is left as it is."""
+    from pipeline.console.input import words
     from pipeline.records.builders import Builder
     from pipeline.records.builds import BuildConfig
     from pipeline.records.names import check_name
     from pipeline.runtime import init_ledger
 
-    names = [check_name("builder", name) for name in builders.split(",")]
-    print(init_ledger([Builder(name=name) for name in names], BuildConfig()))
+    names = dict.fromkeys(check_name("builder", name) for name in words(builders))
+    made = init_ledger([Builder(name=name) for name in names], BuildConfig())
+    say(f"{made.origin}.")
+    print(made.value)
+
+
+@task(
+    name="raise-epoch",
+    help={"abandon": "the tip that is given up, as the refusal names it: the confirmation", "json": JSON},
+)
+@told
+def ledger_raise_epoch(c: Context, abandon: str = "", json: bool = False) -> None:
+    """Go on from a ledger that was rewound, giving up what it lacks. Only after looking for a clone of it."""
+    from pipeline.console.views import show_raised
+    from pipeline.operations.epoch import raise_epoch
+
+    show_raised(raise_epoch(site(), abandon), json)
 
 
 @task(name="check", help={"json": JSON})
@@ -372,14 +440,14 @@ def ledger_check(c: Context, json: bool = False) -> None:
     sys.exit(show_checked(check(site()), json))
 
 
-@task(name="log", help={"limit": "how many of the newest commits", "json": JSON})
+@task(name="log", help={"limit": "how many of the newest commits; 50 by default", "json": JSON})
 @told
-def ledger_log(c: Context, limit: int = 50, json: bool = False) -> None:
+def ledger_log(c: Context, limit: str = "", json: bool = False) -> None:
     """Tell the ledger's history in words."""
     from pipeline.console.views import show_history
     from pipeline.operations.history import log
 
-    show_history(log(site(), limit), json)
+    show_history(log(site(), number("limit", limit, 50)), json)
 
 
 def _group(name: str, *members: Any) -> Collection:
@@ -392,6 +460,8 @@ def _group(name: str, *members: Any) -> Collection:
 namespace = Collection(build, work, status, recover, doctor, config, sm)
 namespace.add_collection(_group("job", job_list, job_show, job_cancel, job_retry, job_log))
 namespace.add_collection(_group("lock", lock_list, lock_break))
-namespace.add_collection(_group("message", message_send, message_list, message_read, message_ack))
+namespace.add_collection(
+    _group("message", message_send, message_list, message_show, message_read, message_ack)
+)
 namespace.add_collection(_group("artifacts", artifacts_list, artifacts_verify, artifacts_prune))
-namespace.add_collection(_group("ledger", ledger_init, ledger_check, ledger_log))
+namespace.add_collection(_group("ledger", ledger_init, ledger_check, ledger_log, ledger_raise_epoch))

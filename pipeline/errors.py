@@ -1,6 +1,6 @@
 """Every error that the pipeline raises on purpose. This room imports nothing.
 
-    PipelineError                      1   the root; never raised itself
+    PipelineError                      1   a defect of the pipeline; an option that invoke does not know
     ├── UsageError                     2   an argument that cannot be taken
     ├── ConfigInvalid                 10   a setting is wrong
     ├── IdentityUnknown               11   this machine does not know which builder it is
@@ -19,6 +19,7 @@
     │   └── LedgerBusy                30   the compare-and-swap was lost too often
     ├── StoreError                    31   the local outbox cannot be used
     │   └── StoreCloned               32   a copy of this store is running elsewhere
+    ├── FileFailed                    33   a file of this machine cannot be read or written
     ├── Refused                       40   the ledger's rules say no
     │   ├── NotFound                  41   no such job, lock or message
     │   ├── LeaseHeld                 42   somebody else holds it
@@ -138,6 +139,12 @@ class StoreError(PipelineError):
 
 class StoreCloned(StoreError):
     exit_code = 32
+
+
+class FileFailed(PipelineError):
+    """What the operating system said no to, when it got as far as the command line."""
+
+    exit_code = 33
 
 
 class Refused(PipelineError):

@@ -6,18 +6,30 @@ import hashlib
 import os
 import socket
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.coordination.adoption import adopt
 from pipeline.coordination.reducer import REDUCER_VERSION, decide, genesis
 from pipeline.edge.clock import SystemClock
 from pipeline.edge.identity import SystemProcesses, SystemRandomness, machine_id
-from pipeline.errors import ConfigInvalid, IdentityUnknown, LedgerMissing, NotALedger
+from pipeline.errors import (
+    ConfigInvalid,
+    FileFailed,
+    IdentityUnknown,
+    LedgerError,
+    LedgerMissing,
+    NotALedger,
+    RecordInvalid,
+    UsageError,
+)
 from pipeline.ledger.git_refs import GitRefs, make_bare
 from pipeline.ledger.ledger import Ledger, Settings, initialise
+from pipeline.ledger.objects import TreeView, parse_commit
 from pipeline.ledger.store import Store
 from pipeline.operations import site as sites
-from pipeline.operations.settings import LocalSettings, resolve
+from pipeline.operations.settings import LocalSettings, masked, resolve
 from pipeline.operations.site import Site
 from pipeline.records.base import dump
 from pipeline.records.builders import Builder
@@ -27,37 +39,46 @@ from pipeline.records.names import check_name
 EMBEDDED_BUILDERS = ("build1", "build2")
 
 
-def find_home(environment: Mapping[str, str], folder: Path) -> Path:
+@dataclass(frozen=True)
+class Found:
+    """Something that had to be looked for: what it is, and where it was found, in words."""
+
+    value: Any
+    origin: str
+
+
+def find_home(environment: Mapping[str, str], folder: Path) -> Found:
     """Returns where this machine keeps its part: $PIPELINE_HOME, the nearest `.pipeline`, or a new one.
 
     A new one lies in the checkout that this package runs from, or under the user's data directory.
     """
     if environment.get("PIPELINE_HOME"):
-        return Path(environment["PIPELINE_HOME"]).expanduser().absolute()
+        return Found(Path(environment["PIPELINE_HOME"]).expanduser().absolute(), "$PIPELINE_HOME")
     for place in (folder, *folder.parents):
         if (place / ".pipeline").is_dir():
-            return place / ".pipeline"
+            return Found(place / ".pipeline", "the nearest .pipeline")
     checkout = Path(__file__).resolve().parent.parent
     if (checkout / "tasks.py").exists():
-        return checkout / ".pipeline"
+        return Found(checkout / ".pipeline", "the checkout")
     data = environment.get("XDG_DATA_HOME") or str(Path.home() / ".local/share")
-    return Path(data) / "cloudstack-build-pipeline"
+    return Found(Path(data) / "cloudstack-build-pipeline", "the user's data directory")
 
 
 def read_settings() -> LocalSettings:
     """Reads this machine's settings. Raises ConfigInvalid."""
-    home = find_home(os.environ, Path.cwd())
+    home = find_home(os.environ, _here()).value
     place = home / "config.toml"
+    remedy = "Correct the file or remove it."
     try:
         text = place.read_text(encoding="utf-8") if place.exists() else None
-    except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigInvalid(
-            f"`{place}` cannot be read: {exc}", remedy="Correct the file or remove it."
-        ) from exc
+    except UnicodeDecodeError as exc:
+        raise ConfigInvalid(f"`{place}` is not UTF-8 (byte {exc.start}).", remedy=remedy) from exc
+    except OSError as exc:
+        raise ConfigInvalid(f"`{place}` cannot be read: {exc.strerror}.", remedy=remedy) from exc
     return resolve(home, text, os.environ)
 
 
-def identify(settings: LocalSettings, registered: Callable[[], list[Builder]]) -> str:
+def identify(settings: LocalSettings, registered: Callable[[], list[Builder]]) -> Found:
     """Returns which builder this machine is. Never falls back to somebody else's name.
 
     Looked for in this order: the `builder` setting, $SERVER_ID, /etc/build_server_id, .build_server_id,
@@ -69,26 +90,39 @@ def identify(settings: LocalSettings, registered: Callable[[], list[Builder]]) -
     if os.environ.get("SERVER_ID"):
         found.append((os.environ["SERVER_ID"], "$SERVER_ID"))
     for place in (Path("/etc/build_server_id"), settings.home.parent / ".build_server_id"):
-        if place.is_file():
+        if not found and place.is_file():
             found.append((place.read_text(encoding="utf-8", errors="replace").strip(), str(place)))
     if found:
         name, origin = found[0]
         try:
-            return check_name("builder", name)
-        except Exception as exc:
+            return Found(check_name("builder", name), origin)
+        except UsageError as exc:
             raise IdentityUnknown(
-                f"{origin} names this machine {name!r}: {exc}", remedy=f"Correct {origin}."
+                f"{origin[0].upper()}{origin[1:]} does not name a builder: {exc.message}.",
+                remedy=f"Correct {origin}.",
             ) from exc
     if settings.embedded:
-        return EMBEDDED_BUILDERS[0]
+        return Found(EMBEDDED_BUILDERS[0], "the embedded default")
     host = socket.gethostname()
     names = [b.name for b in registered() if b.host.lower() == host.lower()]
     if len(names) == 1:
-        return names[0]
+        return Found(names[0], f"the registry: host {host}")
     raise IdentityUnknown(
         f"This machine, {host}, is {'no' if not names else 'more than one'} builder of the registry.",
-        remedy="Write its name to /etc/build_server_id, or set $SERVER_ID.",
+        remedy=f'Set `builder = "..."` in {settings.home / "config.toml"}, or $SERVER_ID, or write its name'
+        " to /etc/build_server_id.",
     )
+
+
+def origin_of_home() -> str:
+    """Returns where this machine's home was found, in words."""
+    return find_home(os.environ, _here()).origin
+
+
+def origin_of_name() -> str:
+    """Returns where this machine's name was found, in words. Raises IdentityUnknown."""
+    settings = read_settings()
+    return identify(settings, lambda: _registered(settings, make_refs(settings))).origin
 
 
 def make_refs(settings: LocalSettings, name: str = "clone") -> GitRefs:
@@ -96,14 +130,25 @@ def make_refs(settings: LocalSettings, name: str = "clone") -> GitRefs:
     return GitRefs(_store_folder(settings) / f"{name}.git", settings.ledger, settings.ledger_branch)
 
 
-def make_site(say: Callable[[str], None] = lambda text: None, *, builder: str | None = None) -> Site:
-    """Puts this machine's Site together; the embedded ledger is made when it is not there yet."""
+def make_site(
+    say: Callable[[str], None] = lambda text: None,
+    live: Callable[[Mapping[str, Any]], None] | None = None,
+    *,
+    builder: str | None = None,
+) -> Site:
+    """Puts this machine's Site together; the embedded ledger is made when it is not there yet.
+
+    `say` and `live` show progress to a person. Raises ConfigInvalid, IdentityUnknown, FileFailed for a home
+    that cannot be written, and what keeps the ledger from being read.
+    """
     settings = read_settings()
+    _insist_on_home(settings.home)
+    _insist_on_repository(settings)
     refs = make_refs(settings)
     if settings.embedded:
         _embed(settings, refs)
     clock, random, processes = SystemClock(), SystemRandomness(), SystemProcesses()
-    name = builder or identify(settings, lambda: _registered(refs))
+    name = builder or identify(settings, lambda: _registered(settings, refs)).value
     store = Store(_store_folder(settings) / name, identity=machine_id(), new_id=random.op())
     ledger = Ledger(
         store, refs, decide, adopt, clock, random, processes, Settings(author=name, reducer=REDUCER_VERSION)
@@ -119,16 +164,39 @@ def make_site(say: Callable[[str], None] = lambda text: None, *, builder: str | 
         adopt,
         REDUCER_VERSION,
         say,
+        live=live,
         open_refs=lambda: make_refs(settings, "heart"),
     )
 
 
-def init_ledger(builders: list[Builder], config: BuildConfig) -> str:
-    """Makes a ledger on the configured remote, which must be an empty repository, and returns its commit."""
+def init_ledger(builders: list[Builder], config: BuildConfig) -> Found:
+    """Makes a ledger on the configured remote, which must be an empty repository, and returns its commit.
+
+    Where there is a ledger already, that is left as it is, and `origin` says so: the registry may be another
+    one than what was asked for. Raises NotALedger for a repository that holds something else.
+    """
     settings = read_settings()
+    _insist_on_home(settings.home)
+    _insist_on_repository(settings)
     refs = make_refs(settings)
     if settings.embedded and not (Path(settings.ledger) / "HEAD").exists():
         make_bare(Path(settings.ledger))
+    address = masked(settings.ledger)
+    tip, others = refs.beats("refs/heads/")
+    if tip is not None:
+        names = ", ".join(b.name for b in _registered(settings, refs))
+        return Found(refs.fetch() or tip, f"{address} is a ledger already, of {names}; nothing was changed")
+    if others:
+        names = ", ".join(f"`{ref.removeprefix('refs/heads/')}`" for ref in sorted(others)[:5])
+        raise NotALedger(
+            f"{address} is not empty: it has {names}.",
+            remedy="A ledger begins in an empty repository of its own. Make one (`git init --bare`, or on your"
+            " git host) and point `ledger` at it.",
+        )
+    return Found(_begin(refs, builders, config), f"{address} is a ledger now")
+
+
+def _begin(refs: GitRefs, builders: list[Builder], config: BuildConfig) -> str:
     author = builders[0].name if builders else "operator"
     files = genesis(builders, dump(config), SystemClock().now())
     return initialise(refs, files, author, SystemClock(), SystemRandomness(), REDUCER_VERSION)
@@ -143,20 +211,74 @@ def _embed(settings: LocalSettings, refs: GitRefs) -> None:
     if refs.tip() is not None:
         return
     try:
-        init_ledger([Builder(name=name, manager="embedded") for name in EMBEDDED_BUILDERS], BuildConfig())
+        _begin(refs, [Builder(name=name, manager="embedded") for name in EMBEDDED_BUILDERS], BuildConfig())
     except NotALedger:
         if refs.fetch() is None:
             raise
 
 
-def _registered(refs: GitRefs) -> list[Builder]:
-    from pipeline.ledger.objects import TreeView, parse_commit
+def _insist_on_home(home: Path) -> None:
+    """Makes the home on first use. Raises FileFailed that names it."""
+    place = home / "stores"
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise FileFailed(
+            f"This machine's part of the pipeline cannot be kept in `{home}`: {exc.strerror}.",
+            remedy="Set $PIPELINE_HOME to a directory that this user may write.",
+        ) from exc
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise FileFailed(
+            f"`{place}` cannot be written by this user.",
+            remedy="Give this user write access, or set $PIPELINE_HOME to another directory.",
+        )
 
+
+def _insist_on_repository(settings: LocalSettings) -> None:
+    """Refuses a local path that is no repository. One that is not there may be a disk that is not mounted."""
+    place = Path(settings.ledger.removeprefix("file://"))
+    if settings.embedded or not place.is_absolute() or not place.exists():
+        return
+    origin = next(row.origin for row in settings.rows if row.name == "ledger")
+    if place.is_file():
+        raise ConfigInvalid(
+            f"{origin}: `ledger` is {place}, which is a file.", remedy="Name a git repository."
+        )
+    if not any((each / "HEAD").exists() for each in (place, place / ".git")):
+        raise ConfigInvalid(
+            f"{origin}: `ledger` is {place}, a directory that is no git repository.",
+            remedy="Name another, or make an empty one: `git init --bare PATH`, then `invoke ledger.init`.",
+        )
+
+
+def _here() -> Path:
+    try:
+        return Path.cwd()
+    except OSError as exc:
+        raise FileFailed(
+            f"The current directory is gone: {exc.strerror}.", remedy="`cd` to another."
+        ) from exc
+
+
+def _registered(settings: LocalSettings, refs: GitRefs) -> list[Builder]:
+    """Reads the registry; where somebody has broken it by hand, as it was before."""
     tip = refs.fetch()
-    found = refs.read(tip) if tip else None
-    if found is None:
-        raise LedgerMissing("The remote has no ledger yet.", remedy="Run `invoke ledger.init`.")
-    return list(sites.registry(TreeView(refs.read, parse_commit(found.data).tree)).builders)
+    if tip is None:
+        error = LedgerMissing("There is no ledger yet.", remedy="Run `invoke ledger.init`.")
+        raise sites.missing(refs, settings, error)
+    broken: RecordInvalid | None = None
+    oid: str | None = tip
+    while oid is not None and (found := refs.read(oid)) is not None:
+        commit = parse_commit(found.data)
+        view = TreeView(refs.read, commit.tree)
+        if broken is None:
+            sites.insist_on_ledger(view, settings)
+        try:
+            return list(sites.registry(view).builders)
+        except RecordInvalid as exc:
+            broken = broken or exc
+        oid = commit.parents[0] if commit.parents else None
+    raise broken or LedgerError(f"Commit {tip} is missing from the local clone.")
 
 
 def _store_folder(settings: LocalSettings) -> Path:

@@ -167,7 +167,7 @@ def harvest(repository: Path, cache: Path, leave_out: Collection[str] = (), *, l
     and no SNAPSHOTs. With `link` the repository's own files become the cache's; without, they are copied and
     stay as they are: to seed a cache from somebody's ~/.m2/repository. Each file appears at once, whole and
     under its final name, so any number of processes may do this at the same time
-    (`test_two_harvests_at_once`).
+    (`test_two_harvests_at_once`). Raises nothing: a cache that is not added to costs a download.
     """
     new: list[tuple[Path, Path]] = []
     metadata: list[tuple[Path, Path]] = []
@@ -183,18 +183,40 @@ def harvest(repository: Path, cache: Path, leave_out: Collection[str] = (), *, l
             if name in downloaded and not _NOT_KEPT.match(name):
                 if not (target / name).exists() and _is_whole(here / name):
                     new.append((here / name, target / name))
-            elif _METADATA.match(name):
+            elif _METADATA.match(name) and not _equal(here / name, target / name):
                 metadata.append((here / name, target / name))
-    if new and link:
-        # Once for all: after a power loss the cache must not hold a name whose bytes were never written.
-        sync_filesystem(repository)
-    for source, place in new:
+    try:
+        return _add(new, metadata, repository, cache, link=link)
+    except OSError:
+        return 0  # a full disk: the build is none the worse, and the next one downloads again
+
+
+def _add(
+    new: list[tuple[Path, Path]],
+    metadata: list[tuple[Path, Path]],
+    repository: Path,
+    cache: Path,
+    *,
+    link: bool,
+) -> int:
+    for _, place in (*new, *metadata):
         place.parent.mkdir(parents=True, exist_ok=True)
-        _add(source, place, link=link)
-    for source, place in metadata:
-        if not place.exists() or place.read_bytes() != source.read_bytes():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            _replace(source, place)
+    copies = [pair for pair in new if not link or not _same_device(*pair)] + metadata
+    temporary: list[tuple[Path, Path]] = []
+    try:
+        for source, place in copies:
+            temporary.append((_copy_beside(source, place), place))
+        # Once for all: after a power loss the cache must not hold a name whose bytes were never written.
+        if new or metadata:
+            sync_filesystem(repository)
+            sync_filesystem(cache)
+        for made, place in temporary:
+            made.replace(place)
+    finally:
+        for made, _ in temporary:
+            made.unlink(missing_ok=True)
+    for source, place in set(new) - set(copies):
+        _add_link(source, place)
     return len(new)
 
 
@@ -226,33 +248,32 @@ def _is_whole(path: Path) -> bool:
         return hashlib.file_digest(file, "sha1").hexdigest() == match[0].lower()
 
 
-def _add(source: Path, place: Path, *, link: bool) -> None:
-    if link:
-        os.utime(source, (CACHE_TIME, CACHE_TIME))
-        source.chmod(_READ_ONLY)
-        try:
-            os.link(source, place)
-        except FileExistsError:
-            return  # another build brought the same file
-        except OSError as exc:
-            if exc.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP):
-                raise
-        else:
-            return
-    _replace(source, place, mode=_READ_ONLY)
+def _equal(one: Path, other: Path) -> bool:
+    return other.exists() and one.read_bytes() == other.read_bytes()
 
 
-def _replace(source: Path, place: Path, mode: int = 0o644) -> None:
-    """Puts a copy of a file in place at once, whole."""
+def _same_device(source: Path, place: Path) -> bool:
+    return source.stat().st_dev == place.parent.stat().st_dev
+
+
+def _add_link(source: Path, place: Path) -> None:
+    os.utime(source, (CACHE_TIME, CACHE_TIME))
+    source.chmod(_READ_ONLY)
+    # If it exists, another build brought the same file. Without links, the next build downloads it again.
+    with contextlib.suppress(FileExistsError, PermissionError):
+        os.link(source, place)
+
+
+def _copy_beside(source: Path, place: Path) -> Path:
+    """Copies a file to a temporary name in the folder of its final one."""
     descriptor, name = tempfile.mkstemp(dir=place.parent, prefix=".new-")
+    made = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as writer, source.open("rb") as reader:
             shutil.copyfileobj(reader, writer, 1 << 20)
-            writer.flush()
-            os.fsync(writer.fileno())
-        os.utime(name, (CACHE_TIME, CACHE_TIME))
-        Path(name).chmod(mode)
-        Path(name).replace(place)
+        os.utime(made, (CACHE_TIME, CACHE_TIME))
+        made.chmod(0o644 if _METADATA.match(place.name) else _READ_ONLY)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        made.unlink(missing_ok=True)
         raise
+    return made

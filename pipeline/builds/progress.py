@@ -34,6 +34,8 @@ _SUMMARY = re.compile(
 )
 _STATUS: dict[str, Status] = {"SUCCESS": "success", "FAILURE": "failed", "SKIPPED": "skipped"}
 _THREAD = "mvn-builder-"
+#: No reactor has this many modules; a log that pretends to must not fill the memory.
+_MOST_MODULES = 2000
 #: The first letters of the lines that matter outside a list: a build of 100 MB of log reads few others.
 _FIRST = frozenset("BR-")
 
@@ -167,7 +169,7 @@ class Progress:
             return list(self._start(thread, text, at))
         if self._section == "order" and text and not text.startswith("---"):
             listed = _ORDER.match(text)
-            if listed is None:
+            if listed is None or len(self._modules) >= _MOST_MODULES:
                 self._section = ""
             else:
                 self._modules.append(_Module(listed["name"]))
@@ -179,6 +181,8 @@ class Progress:
         artifact = self._artifact.get(thread)
         # `Building jar: …` is no module; in a reactor of one only a header tells them apart.
         if match is None or (match["index"] is None and artifact is None):
+            return
+        if len(self._modules) >= _MOST_MODULES:
             return
         self._artifact.pop(thread, None)
         self._section = ""

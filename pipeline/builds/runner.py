@@ -333,7 +333,7 @@ class _LogWriter:
 
 def _line_count(path: Path) -> int:
     """Returns the lines of a log that is continued: line numbers are those of the whole file."""
-    if not path.exists():
+    if not path.is_file():
         return 0
     with path.open("rb") as file:
         return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b""))

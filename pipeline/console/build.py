@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from pipeline.console.terminal import duration, say, show_json, show_table, size
+from pipeline.console.terminal import duration, printable, say, show_json, show_table, size
 from pipeline.console.views import plain
 from pipeline.errors import FAILURE_EXIT_CODES
 from pipeline.operations.report import Report
@@ -14,10 +15,13 @@ _MODULES_SHOWN = 12
 
 
 def show_build(reports: Sequence[Report], as_json: bool) -> int:
-    """Shows how builds ended and returns the exit code: 0 only if none failed."""
+    """Shows how builds ended and returns the exit code: 0 only if none failed.
+
+    As JSON it is always one object: the build's, or `{"jobs": [...]}` where it is not exactly one.
+    """
     if as_json:
         shown = [_as_json(report) for report in reports]
-        show_json(shown[0] if len(shown) == 1 else shown)
+        show_json(shown[0] if len(shown) == 1 else {"jobs": shown})
     else:
         for report in reports:
             _show(report)
@@ -51,12 +55,38 @@ def _show(report: Report) -> None:
         say(f"Dry run: {report.branch} at {report.commit[:12]} can be built here. Nothing was recorded.")
         return
     if report.status == "queued":
-        print(f"{report.job_id} waits for {report.builder}.")
+        print(f"{report.job_id} waits for {report.builder}; `invoke work --once` there runs it.")
         return
+    _show_parts(report)
+    if report.failure:
+        failure = report.failure
+        print(f"FAILED ({failure.failure_class})" + (f" in {failure.module}" if failure.module else ""))
+        place = f"  (line {failure.line} of the log)" if failure.line else ""
+        print(f"  {printable(failure.message, lines=True)}{place}")
+        if failure.remedy:
+            print(f"  Remedy: {failure.remedy}")
+    if report.log:
+        print(f"Log: {report.log}")
+    if report.manifest:
+        print(f"Packages: {Path(report.manifest).parent}")
+    if report.status == "unreported":
+        say("Built, not yet reported: the ledger's remote did not answer. The next command reports it.")
+    costs = report.ledger
+    print(
+        f"{report.status.upper()}: {report.branch} at {report.commit[:12]} on {report.builder}, "
+        f"{report.job_id} attempt {report.attempt}, {duration(report.duration_seconds)}, "
+        f"{costs.get('commits', 0)} commits and {costs.get('pushes', 0)} pushes to the ledger"
+    )
+
+
+def _show_parts(report: Report) -> None:
     if report.modules:
         slowest = sorted(report.modules, key=lambda m: m.duration_seconds or 0, reverse=True)[:_MODULES_SHOWN]
         rows = [[m.name, duration(m.duration_seconds), m.status] for m in slowest]
-        show_table([f"slowest of {len(report.modules)} modules", "took", "status"], rows, empty="")
+        title = (
+            "module" if len(slowest) == len(report.modules) else f"slowest of {len(report.modules)} modules"
+        )
+        show_table([title, "took", "status"], rows, empty="")
         print()
     show_table(
         ["stage", "took", "status"],
@@ -65,24 +95,6 @@ def _show(report: Report) -> None:
     )
     print()
     if report.artifacts:
-        rows = [[a.name, size(a.size_bytes), a.sha256] for a in report.artifacts]
-        show_table(["artifact", "size", "SHA-256"], rows, empty="")
+        listed = [[a.sha256, size(a.size_bytes), a.name] for a in report.artifacts]
+        show_table(["SHA-256", "size", "artifact"], listed, empty="")
         print()
-    if report.failure:
-        failure = report.failure
-        print(f"FAILED ({failure.failure_class})" + (f" in {failure.module}" if failure.module else ""))
-        print(f"  {failure.message}" + (f"  (line {failure.line} of the log)" if failure.line else ""))
-        if failure.remedy:
-            print(f"  Remedy: {failure.remedy}")
-    costs = report.ledger
-    print(
-        f"{report.status.upper()}: {report.branch} at {report.commit[:12]} on {report.builder}, "
-        f"{report.job_id} attempt {report.attempt}, {duration(report.duration_seconds)}, "
-        f"{costs.get('commits', 0)} commits and {costs.get('pushes', 0)} pushes to the ledger"
-    )
-    if report.manifest:
-        print(f"Manifest: {report.manifest}")
-    if report.log:
-        print(f"Log: {report.log}")
-    if report.status == "unreported":
-        say("Built, not yet reported: the ledger's remote did not answer. The next command reports it.")

@@ -1,4 +1,4 @@
-"""Text that a person gives: an argument, a file, or standard input. Never through a shell."""
+"""What a person gives: numbers, lists, and text from an argument, a file or standard input. No shell."""
 
 from __future__ import annotations
 
@@ -8,6 +8,24 @@ from pathlib import Path
 from pipeline.errors import UsageError
 
 _LIMIT = 1_000_000
+
+
+def whole_number(name: str, text: str, default: int | None = None) -> int | None:
+    """Reads an option's number; the default where none was given. Raises UsageError.
+
+    Numbers come as text: what invoke itself says of a wrong one is a traceback.
+    """
+    if not text.strip():
+        return default
+    try:
+        return int(text)
+    except ValueError:
+        raise UsageError(f"--{name} is {text!r}.", remedy="Give a whole number.") from None
+
+
+def words(text: str) -> list[str]:
+    """Returns what a list with commas holds, blanks taken off."""
+    return [word.strip() for word in text.split(",") if word.strip()]
 
 
 def read_text(text: str, file: str) -> str:
@@ -23,6 +41,6 @@ def read_text(text: str, file: str) -> str:
             return text
         return data[:_LIMIT].decode()
     except OSError as exc:
-        raise UsageError(f"{file} cannot be read: {exc.strerror}") from exc
+        raise UsageError(f"`{file or 'standard input'}` cannot be read: {exc.strerror}.") from exc
     except UnicodeDecodeError as exc:
         raise UsageError(f"{file or 'standard input'} is not UTF-8 text (byte {exc.start}).") from exc

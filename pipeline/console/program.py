@@ -3,8 +3,35 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+
+from invoke.exceptions import Exit, ParseError
+from invoke.program import Program
+
+
+class Pipeline(Program):
+    """Invoke's program, but a command line that cannot be parsed ends like every other wrong argument."""
+
+    def parse_core(self, argv: list[str] | None) -> None:
+        self._parse(lambda: super(Pipeline, self).parse_core(argv))
+
+    def parse_tasks(self) -> None:
+        self._parse(super().parse_tasks)
+
+    def _parse(self, parse: Callable[[], None]) -> None:
+        from pipeline.errors import UsageError
+
+        try:
+            parse()
+        except ParseError as exc:
+            text = str(UsageError(str(exc), remedy=self._remedy(exc)))
+            raise Exit(f"Error: {text}", code=UsageError.exit_code) from exc
+
+    def _remedy(self, exc: ParseError) -> str:
+        task = getattr(exc.context, "name", None)
+        return f"`{self.binary} --help {task}` explains it." if task else f"`{self.binary} --list` shows the tasks."
 
 
 def load_tasks() -> ModuleType:
@@ -21,12 +48,17 @@ def load_tasks() -> ModuleType:
     raise FileNotFoundError("tasks.py is not part of this installation")
 
 
+def program() -> Pipeline:
+    """Returns the command, ready to run."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        installed = version("cloudstack-build-pipeline")
+    except PackageNotFoundError:
+        installed = "of this checkout"
+    return Pipeline(name="pipeline", binary="pipeline", namespace=load_tasks().namespace, version=installed)
+
+
 def main() -> None:
     """Runs the tasks named on the command line."""
-    from importlib.metadata import version
-
-    from invoke.program import Program
-
-    Program(
-        name="pipeline", namespace=load_tasks().namespace, version=version("cloudstack-build-pipeline")
-    ).run()
+    program().run()

@@ -5,41 +5,122 @@ from __future__ import annotations
 import functools
 import json
 import os
+import shutil
 import signal
 import sys
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
+#: A variable that makes a defect show where it happened.
+TRACEBACK_VARIABLE = "PIPELINE_TRACEBACK"
+_NARROWEST = 12
+
 
 def told(body: Callable[P, T]) -> Callable[P, T]:
-    """Makes a task end with its error's words on stderr and its error's exit code."""
+    """Makes a task end with its error's words on stderr and its error's exit code, and never a traceback.
+
+    With `--json` the error is one JSON object on stdout as well: `{"error": {"name", "exit_code", "message",
+    "remedy"}}`, with `path` and `field` of a state file, or the ledger's `reason`, where there is one.
+    """
 
     @functools.wraps(body)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
-        from pipeline.errors import PipelineError, exit_code_of
+        from pipeline.errors import Interrupted, PipelineError
 
+        as_json = kwargs.get("json") is True
         try:
-            return body(*args, **kwargs)
+            _insist_on_text(kwargs)
+            result = body(*args, **kwargs)
+            sys.stdout.flush()
+            return result
         except PipelineError as exc:
-            print(f"Error: {exc}", file=sys.stderr)
-            sys.exit(exit_code_of(exc))
+            _fail(exc, as_json)
         except KeyboardInterrupt:
-            print("Interrupted.", file=sys.stderr)
-            sys.exit(130)
+            _fail(Interrupted("Interrupted."), as_json)
         except BrokenPipeError:
-            # The reader went away (`| head`); Python would complain again at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(128 + signal.SIGPIPE)
+            _close_stdout()
+            sys.exit(128 + signal.SIGPIPE)  # the reader went away: `| head`
+        except OSError as exc:
+            _fail(_of_os_error(exc), as_json)
+        except Exception as exc:
+            if os.environ.get(TRACEBACK_VARIABLE):
+                raise
+            _fail(_defect(exc), as_json)
 
     return run
 
 
+def _fail(error: Any, as_json: bool) -> NoReturn:
+    from pipeline.errors import exit_code_of
+
+    code = exit_code_of(error)
+    print(f"Error: {printable(str(error), lines=True)}", file=sys.stderr)
+    if as_json:
+        more = {name: getattr(error, name) for name in ("path", "field", "reason") if hasattr(error, name)}
+        shown = {"name": type(error).__name__, "exit_code": code, "message": error.message}
+        try:
+            show_json({"error": {**shown, "remedy": error.remedy, **more}})
+            sys.stdout.flush()
+        except OSError:
+            _close_stdout()
+    sys.exit(code)
+
+
+def _of_os_error(exc: OSError) -> Exception:
+    import errno
+
+    from pipeline.errors import FileFailed
+
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _close_stdout()  # it was the output itself; Python would complain again at exit
+    remedies = {
+        errno.ENOSPC: "Free space on that disk, then run the same command again.",
+        errno.EDQUOT: "Free space within this user's quota, then run the same command again.",
+        errno.EROFS: "Choose another place for it: `invoke config` shows every setting.",
+        errno.EACCES: "Give this user access to it, or choose another place: `invoke config`.",
+    }
+    what = f"`{exc.filename}`" if exc.filename else "A file operation"
+    return FileFailed(f"{what}: {exc.strerror or exc}.", remedy=remedies.get(exc.errno or 0))
+
+
+def _defect(exc: Exception) -> Exception:
+    from pipeline.errors import PipelineError
+
+    words = f"{type(exc).__name__}: {exc}".strip().splitlines()[0][:300]
+    return PipelineError(
+        f"A defect of the pipeline, {words}",
+        remedy=f"Report it with what the same command prints under {TRACEBACK_VARIABLE}=1.",
+    )
+
+
+def _insist_on_text(given: Any) -> None:
+    """Refuses arguments that are not UTF-8: they could be neither recorded nor shown."""
+    from pipeline.errors import UsageError
+
+    for name, value in given.items():
+        if isinstance(value, str):
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                shown = name.replace("_", "-")
+                raise UsageError(f"The value of `{shown}` is not UTF-8 text: {value!a}.") from None
+
+
+def _close_stdout() -> None:
+    """Sends what is left to nowhere: Python flushes once more at exit."""
+    with open(os.devnull, "w") as nowhere:  # noqa: PTH123 (a device, for its descriptor)
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
 def say(text: str) -> None:
     """Shows progress."""
-    print(text, file=sys.stderr, flush=True)
+    print(printable(text, lines=True), file=sys.stderr, flush=True)
 
 
 def show_json(value: Any) -> None:
@@ -47,27 +128,51 @@ def show_json(value: Any) -> None:
     print(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False))
 
 
-def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:
-    """Prints a table; a pipe gets whole lines, however long."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+def printable(text: str, *, lines: bool = False) -> str:
+    """Returns text in which nothing steers a terminal: control characters become spaces or `?`.
 
-    listed = [[str(cell) for cell in row] for row in rows]
+    With `lines`, line ends and tabs stay.
+    """
+    return "".join(
+        char if char.isprintable() or (lines and char in "\n\t") else " " if char.isspace() else "?"
+        for char in text
+    )
+
+
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:
+    """Prints a table. A pipe gets whole cells; on a terminal the last column is cut where it is too wide.
+
+    No other column is: an id of which a part is missing is of no use, and a terminal folds long lines itself.
+    """
+    listed = [[printable(str(cell)) for cell in row] for row in rows]
     if not listed:
-        print(empty)
+        if empty:
+            print(empty)
         return
-    table = Table(box=None, pad_edge=False, show_edge=False)
-    for column in columns:
-        table.add_column(column, no_wrap=True, overflow="ellipsis")
-    for row in listed:
-        table.add_row(*(Text(cell.replace("\n", " ")) for cell in row))
-    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
-    if not sys.stdout.isatty():
-        console.width = 4000
-    with console.capture() as captured:
-        console.print(table)
-    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+    widths = [max(map(_width, column)) for column in zip(columns, *listed, strict=True)]
+    room = None
+    if sys.stdout.isatty():
+        room = max(_NARROWEST, shutil.get_terminal_size().columns - sum(widths[:-1]) - 2 * len(widths[:-1]))
+    for row in (columns, *listed):
+        cells = [cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)]
+        cells[-1] = row[-1] if room is None else _cut(row[-1], room)
+        print("  ".join(cells).rstrip())
+
+
+def _width(text: str) -> int:
+    """Returns how many columns of a terminal a text takes."""
+    return sum(
+        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
+        for char in text
+    )
+
+
+def _cut(text: str, room: int) -> str:
+    if _width(text) <= room:
+        return text
+    while text and _width(text) > room - 1:
+        text = text[:-1]
+    return text + "…"
 
 
 def duration(seconds: float | None) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -10,10 +12,13 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from pipeline.builds.artifact_sets import ArtifactSet, Problem, PrunePlan
-from pipeline.console.terminal import duration, say, show_json, show_table, size
-from pipeline.ledger.check import Story
-from pipeline.operations.history import Checked
+from pipeline.console.terminal import duration, printable, say, show_json, show_table, size
+from pipeline.errors import ArtifactsInvalid, CheckFailed, PreflightFailed, exit_code_of
+from pipeline.operations.artifacts import ArtifactSet, Problem, PrunePlan
+from pipeline.operations.configuration import Explained
+from pipeline.operations.doctor import Check, remedies
+from pipeline.operations.epoch import Raised
+from pipeline.operations.history import Checked, Told
 from pipeline.operations.overview import Overview
 from pipeline.operations.recover import Recovery
 from pipeline.records.jobs import Job
@@ -38,6 +43,11 @@ def plain(value: Any) -> Any:
 
 def when(moment: datetime | None) -> str:
     return moment.strftime("%Y-%m-%d %H:%M:%S") if moment else "-"
+
+
+def _ended(job: Job) -> str:
+    """Returns a job's status as a person reads it: which kind of end, where there are several."""
+    return job.outcome or job.status
 
 
 def show_status(seen: Overview, as_json: bool) -> None:
@@ -77,14 +87,14 @@ def show_jobs(jobs: Sequence[Job], as_json: bool, empty: str = "No jobs.") -> No
             j.id,
             j.branch,
             j.commit[:10],
-            f"{j.status} ({j.outcome})"
-            if j.outcome and j.status == "failed" and j.outcome != "failed"
-            else j.status,
+            _ended(j),
             j.priority,
             j.assigned_to or j.target or "any",
             when(j.created_at),
             duration(j.duration_seconds),
-            j.failure.message[:60] if j.failure else "",
+            f"{j.failure.failure_class}: {j.failure.message.splitlines()[0] if j.failure.message else ''}"
+            if j.failure
+            else "",
         ]
         for j in jobs
     ]
@@ -96,9 +106,34 @@ def show_job(job: Job, as_json: bool) -> None:
     if as_json:
         show_json(plain(job))
         return
-    for name, value in plain(job).items():
-        if value not in (None, "", [], {}):
-            print(f"{name:18} {value}")
+    _show_fields(plain(job))
+
+
+def show_message(message: Message, as_json: bool) -> None:
+    if as_json:
+        show_json(plain(message))
+        return
+    fields = plain(message)
+    body = fields.pop("body")
+    _show_fields(fields)
+    print()
+    print(printable(body, lines=True))
+
+
+def _show_fields(fields: Mapping[str, Any], indent: str = "") -> None:
+    """Prints what a record says, a line for each field; what it does not say is left out."""
+    for name, value in fields.items():
+        if value in (None, "", [], {}):
+            continue
+        if isinstance(value, dict) and not indent:
+            print(name)
+            _show_fields(value, "  ")
+            continue
+        if isinstance(value, bool):
+            value = "yes" if value else "no"
+        if isinstance(value, list | dict):
+            value = json.dumps(value, ensure_ascii=False)
+        print(f"{indent}{name:{18 - len(indent)}} {printable(str(value))}")
 
 
 def show_locks(locks: Sequence[Lock], as_json: bool) -> None:
@@ -125,26 +160,47 @@ def show_recovery(found: Recovery, as_json: bool) -> None:
         print(line)
 
 
-def show_checks(checks: Sequence[Any], as_json: bool) -> int:
+def show_checks(checks: Sequence[Check], as_json: bool) -> int:
     """Shows what doctor found; returns the exit code."""
     failed = [c for c in checks if not c.ok]
     if as_json:
         show_json(plain(list(checks)))
     else:
         for check in checks:
-            print(f"{'ok  ' if check.ok else 'FAIL'}  {check.name}: {check.message}")
+            print(f"{'ok  ' if check.ok else 'FAIL'}  {check.name}: {printable(check.message)}")
             if not check.ok and check.remedy:
                 print(f"      Remedy: {check.remedy}")
-    return 60 if failed else 0
+        words = f"{len(failed)} of {len(checks)} checks failed." if failed else "This machine can build."
+        print(f"\n{words}" + (f" {install}." if (install := remedies(checks)) else ""))
+    return PreflightFailed.exit_code if failed else 0
 
 
-def show_settings(rows: Sequence[Any], as_json: bool) -> None:
+def show_settings(found: Explained, as_json: bool) -> int:
+    """Shows settings, and what kept the rest from being read; returns the exit code."""
+    problem = found.problem
     if as_json:
-        show_json(plain(list(rows)))
+        error = {"message": problem.message, "remedy": problem.remedy} if problem else None
+        show_json({"settings": plain(found.rows), "error": error})
+    else:
+        rows = [[r.name, r.value or "-", r.origin] for r in found.rows]
+        show_table(["setting", "value", "from"], rows, empty="No settings.")
+    if problem is None:
+        return 0
+    sys.stdout.flush()
+    say(f"The ledger's settings are missing here: {problem}")
+    return exit_code_of(problem)
+
+
+def show_raised(raised: Raised, as_json: bool) -> None:
+    if as_json:
+        show_json(plain(raised))
         return
-    show_table(
-        ["setting", "value", "from"], [[r.name, r.value, r.origin] for r in rows], empty="No settings."
-    )
+    how = "was raised before; this machine follows" if raised.joined else "begins"
+    print(f"Epoch {raised.epoch} {how}. {raised.abandoned[:12]} is given up for {raised.tip[:12]}.")
+    for job in raised.jobs:
+        print(f"{job} ran: what its builder reports will not count. `invoke job.cancel {job}` ends it.")
+    for lock in raised.locks:
+        print(f"Lock {lock}: its holder's token is void.")
 
 
 def show_sets(sets: Sequence[ArtifactSet], as_json: bool) -> None:
@@ -178,7 +234,7 @@ def show_problems(found: Mapping[str, Sequence[Problem]], as_json: bool) -> int:
                 print(f"  {problem}")
         if not found:
             print("No builds are kept here.")
-    return 85 if bad else 0
+    return ArtifactsInvalid.exit_code if bad else 0
 
 
 def show_pruned(plan: PrunePlan, really: bool, as_json: bool) -> None:
@@ -203,19 +259,21 @@ def show_checked(checked: Checked, as_json: bool) -> int:
         show_json({**plain(checked), "holds": checked.holds})
     else:
         for finding in checked.findings:
-            print(f"{'note' if finding.foreign else 'FAIL'}  {finding.commit[:12]}: {finding.problem}")
+            word = "note" if finding.foreign else "FAIL"
+            print(f"{word}  {finding.commit[:12]}: {printable(finding.problem)}")
+        for each in checked.aside:
+            print(f"note  not adopted: {printable(each)}")
         print(
             f"{checked.transactions} transactions computed again, tip {checked.tip[:12]}: "
             f"{'the ledger holds' if checked.holds else 'THE LEDGER DOES NOT HOLD'}"
         )
-    return 0 if checked.holds else 86
+    return 0 if checked.holds else CheckFailed.exit_code
 
 
-def show_history(stories: Sequence[Story], as_json: bool) -> None:
+def show_history(stories: Sequence[Told], as_json: bool) -> None:
     if as_json:
-        show_json([{"commit": s.oid, "subject": s.subject, "record": plain(s.record)} for s in stories])
+        show_json(plain(list(stories)))
         return
     for story in stories:
-        record = story.record
-        number = str(record.ordinal) if record else "by hand"
-        print(f"{story.oid[:12]}  {number:>7}  {story.subject}")
+        number = "by hand" if story.ordinal is None else str(story.ordinal)
+        print(f"{story.commit[:12]}  {number:>7}  {printable(story.subject)}")

@@ -146,7 +146,7 @@ class _Watch:
                 file.write("400")
             os.umask(config["umask"])
             if config["mounts"]:
-                what = "mounting the fixed build path"
+                what = f"the mount on {config['mounts'][0][1]}"
                 enter_mounts(config["mounts"])
                 die_with_parent()  # other credentials may have cancelled it
             what = config["cwd"]
@@ -159,7 +159,7 @@ class _Watch:
             what = config["argv"][0]
             os.execvpe(config["argv"][0], config["argv"], config["env"])
         except OSError as exc:
-            _say(event="failed", what=exc.filename or what, code=exc.errno)
+            _say(event="failed", what=what, code=exc.errno)
         finally:
             os._exit(127)
 
@@ -325,6 +325,8 @@ def main() -> None:
     """Runs the watchdog, or with `--probe SOURCE TARGET` only says whether mounts are to be had."""
     if sys.argv[1:2] == ["--probe"]:
         _probe([sys.argv[2:4]])
+    # What whoever started the pipeline left open is no business of the build's.
+    os.closerange(STATUS + 1, os.sysconf("SC_OPEN_MAX"))
     for descriptor in (CONTROL, STATUS):
         fcntl.fcntl(descriptor, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
     config, orders = _read_config()

@@ -33,6 +33,7 @@ from pipeline.errors import (
 from pipeline.ledger.memory import beat_objects
 from pipeline.ledger.objects import EMPTY_TREE, RENEW, Object
 from pipeline.ledger.ports import Pushed
+from pipeline.ledger.receive import push_request, read_report
 from pipeline.records import paths
 
 _UNSAFE_VARIABLES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_NAMESPACE")
@@ -87,7 +88,9 @@ class GitRefs:
         self._timeout = timeout
         self._cache: dict[str, Object] = {EMPTY_TREE.oid: EMPTY_TREE}
         self._env = _environment(remote)
-        self._ready = self._pushes_there = False
+        self._ready = self._asked = False
+        self._here = False
+        self._written: list[Object] = []
         self._landed: str | None = None
 
     # ------------------------------------------------------------ objects
@@ -104,7 +107,8 @@ class GitRefs:
 
     def write(self, objects: Iterable[Object]) -> None:
         self._ensure_clone()
-        for item in objects:
+        self._written = list(objects)
+        for item in self._written:
             self._keep(item)
             data = zlib.compress(b"%s %d\0" % (item.kind.encode(), len(item.data)) + item.data, 1)
             self._replace(f"objects/{item.oid[:2]}/{item.oid[2:]}", data)
@@ -214,10 +218,34 @@ class GitRefs:
         known = self.read(commit)
         assert known is not None
         assert expected is None or f"\nparent {expected}\n".encode() in known.data
-        pushed = self._push([f"--force-with-lease={self.ref}:{expected or ''}"], f"{commit}:{self.ref}")
+        self._insist_on_one_address()
+        pushed = self._push_here(commit, expected) if self._here else None
+        if pushed is None:
+            pushed = self._push([f"--force-with-lease={self.ref}:{expected or ''}"], f"{commit}:{self.ref}")
         if pushed.kind == "landed":
             self._landed = commit
         return pushed
+
+    def _push_here(self, commit: str, expected: str | None) -> Pushed | None:
+        """Pushes to a repository of this machine. None: not for want of trying; git knows more about it."""
+        if not self._written or self._written[-1].oid != commit:
+            return None
+        request = push_request(self.ref, expected, commit, self._written)
+        words = ["git", "receive-pack", self.remote.removeprefix("file://")]
+        try:
+            done = run(words, env=self._env, input=request, timeout=self._timeout, check=False)
+        except CommandTimedOut as exc:
+            return Pushed("unknown", LedgerUnreachable(f"{self._shown()} gave no answer: {exc.message}"))
+        report = read_report(done.stdout, self.ref)
+        if report.verdict == "ok" or report.before == commit:
+            return Pushed("landed")
+        if not report.verdict:
+            return Pushed("unknown", self._translated(done))
+        if report.before != expected or _MOVED.search(report.verdict + done.errors):
+            return Pushed("stale")
+        if "missing necessary objects" in report.verdict:
+            return None
+        return Pushed("refused", self._translated(done, report.verdict))
 
     def contains(self, tip: str, commit: str) -> bool | None:
         if tip == commit:
@@ -269,6 +297,23 @@ class GitRefs:
                 found[ref] = done.stdout
         return found
 
+    def try_push(self, refspecs: list[str], *options: str) -> str | None:
+        """Pushes any refs of objects known locally; returns None when taken, otherwise the remote's reason.
+
+        For probes of what a host allows. Raises LedgerUnreachable where the remote gives no verdict.
+        """
+        words = ["push", "--porcelain", "--no-verify", *options, self.remote, *refspecs]
+        done = self._git(words, check=False)
+        if done.returncode == 0:
+            return None
+        verdicts = [line.split("\t") for line in done.text.splitlines() if line.startswith("!")]
+        if not verdicts:
+            said = self._translated(done)
+            if isinstance(said, LedgerUnreachable):
+                raise said
+            return said.message
+        return verdicts[0][-1].strip()
+
     # ------------------------------------------------------------ below
 
     def _push(self, options: list[str], refspec: str) -> Pushed:
@@ -290,27 +335,32 @@ class GitRefs:
 
     def _insist_on_one_address(self) -> None:
         """Refuses a remote that is read in one place and written in another. Asked once, before a push."""
-        if self._pushes_there:
+        if self._asked:
             return
-        rules = r"^(url\..*\.pushinsteadof|remote\..*\.pushurl)$"
-        written = []
+        rules = r"^(url\..*\.(push)?insteadof|remote\..*\.pushurl)$"
+        written, rewritten = [], False
         for line in self._git(["config", "--get-regexp", rules], check=False).text.splitlines():
             key, _, to = line.partition(" ")
-            name = key.partition(".")[2].rpartition(".")[0]
-            if key.endswith("pushinsteadof") and self.remote.startswith(to):
+            name, _, kind = key.partition(".")[2].rpartition(".")
+            if kind == "pushinsteadof" and self.remote.startswith(to):
                 written.append(name + self.remote[len(to) :])
-            elif key.endswith("pushurl") and name == self.remote:
+            elif kind == "pushurl" and name == self.remote:
                 written.append(to)
+            rewritten = rewritten or (kind == "insteadof" and self.remote.startswith(to))
         if written and {self._git(["ls-remote", "--get-url", self.remote]).text} != set(written):
             raise LedgerError(
                 f"{self._shown()} is read from there, but git pushes to {_masked(written[-1])}.",
                 remedy="Remove `pushInsteadOf` or `pushurl` for this address from git's configuration.",
             )
-        self._pushes_there = True
+        self._asked = True
+        plain = self.remote.removeprefix("file://")
+        self._here = plain.startswith("/") and "%" not in plain and not written and not rewritten
 
     def _translated(self, done: Finished, status: str = "") -> LedgerError:
         said = _masked(f"{status}\n{done.errors}")
-        last = next((line for line in reversed(said.splitlines()) if line.strip()), "")
+        lines = [line for line in said.splitlines() if line.strip()]
+        # Git explains itself in several lines; the first that calls itself fatal says what happened.
+        last = next((line for line in lines if line.startswith("fatal: ")), lines[-1] if lines else "")
         for pattern, error, remedy in _RULES:
             if re.search(pattern, said, re.I):
                 return error(f"{self._shown()} refused: {last.strip()}", remedy=remedy)

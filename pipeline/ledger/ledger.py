@@ -76,7 +76,7 @@ class Settings:
     author: str = "pipeline"
     reducer: int = 1
     leader_deadline: float = 15.0
-    poll: float = 0.004
+    poll: float = 0.012
     backoff: float = 0.02
     backoff_limit: float = 2.0
     pushes_per_minute: float | None = None
@@ -262,12 +262,12 @@ class Ledger:
             answer = self.store.answer(sequence)
             if answer is not None:
                 return answer
-            self._lead_or_pause(until)
+            self._lead_or_pause(until, sequence)
 
-    def _lead_or_pause(self, until: float) -> None:
+    def _lead_or_pause(self, until: float, own: int | None = None) -> None:
         with self.store.leading(self._clock.boottime(), self._settings.leader_deadline) as leads:
             if leads:
-                self.drain(until)
+                self.drain(until, own)
                 return
         if self._clock.boottime() >= until:
             raise OutcomeUnknown(
@@ -278,14 +278,17 @@ class Ledger:
 
     # ------------------------------------------------------------ the transaction
 
-    def drain(self, until: float) -> None:
-        """Answers every open entry. Two leaders at once are safe: the store's arrows are compare-and-swap."""
+    def drain(self, until: float, own: int | None = None) -> None:
+        """Answers every open entry; a leader who only wants its `own` leaves what came later to the next.
+
+        Two leaders at once are safe: the store's arrows are compare-and-swap.
+        """
         tries = 0
         read: tuple[str, int] | None = None  # a tip, and the last entry that was there before it was read
         while True:
             self.store.show_life(self._clock.boottime())
             outbox = self.store.look()
-            if not outbox.entries:
+            if not any(own in (None, entry.sequence) for entry in outbox.entries):
                 return
             try:
                 plan = self._plan(outbox)
@@ -500,7 +503,7 @@ class Ledger:
         raise LedgerRewound(
             f"The remote was rewound: it is at {(tip or 'nothing')[:12]}, which lacks {mark[:12]}, the last "
             "commit that this machine has seen. Nothing is written any more.",
-            remedy=f"Push {mark[:12]} back from a clone that has it, or run `invoke ledger.raise_epoch`.",
+            remedy=f"Push {mark[:12]} back from a clone that has it, or run `invoke ledger.raise-epoch`.",
         )
 
     def _insist_on_ledger(self, tip: str) -> None:
@@ -554,7 +557,7 @@ class Ledger:
         if len(best) > 1:
             raise LedgerError(
                 f"Two chains meet below {tip[:12]}: {best[0][:12]} and {best[1][:12]} are both {newest}.",
-                remedy="Reset the branch to the right one, then run `invoke ledger.raise_epoch`.",
+                remedy="Reset the branch to the right one, then run `invoke ledger.raise-epoch`.",
             )
         return best[0]
 

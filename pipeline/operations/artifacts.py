@@ -17,6 +17,8 @@ from pipeline.errors import NotFound, UsageError
 from pipeline.operations import site as sites
 from pipeline.operations.site import Site
 
+__all__ = ["ArtifactSet", "Problem", "PrunePlan", "check", "folder_of", "kept", "prune"]
+
 
 def kept(site: Site) -> list[ArtifactSet]:
     """Returns the sets of this machine, newest first."""
@@ -30,7 +32,11 @@ def check(site: Site, job_id: str | None) -> dict[str, list[Problem]]:
     """
     sets = [s for s in kept(site) if job_id is None or s.name.split(".")[0] == job_id]
     if job_id is not None and not sets:
-        raise NotFound(f"No artifacts of {job_id} are kept here.", reason="not-found")
+        raise NotFound(
+            f"No artifacts of {job_id} are kept here.",
+            reason="not-found",
+            remedy="`invoke artifacts.list` shows what is; another builder's are on that builder.",
+        )
     found = {}
     for each in sets:
         if each.manifest is None:

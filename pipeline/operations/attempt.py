@@ -12,10 +12,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from pipeline.errors import LedgerError, PipelineError
+from pipeline.errors import LedgerError, PipelineError, StoreError
 from pipeline.operations import journal
 from pipeline.operations.construct import Built, construct
 from pipeline.operations.failures import failure_of, of_os_error
@@ -79,16 +80,18 @@ def run_attempt(site: Site, claimed: Claimed, prepared: Prepared | None) -> Repo
     """
     job = claimed.job
     folder = journal.folder_of(site.settings.work, job.id, claimed.attempt)
-    journal.write(folder, _record(site, claimed))
-    site.step("journal written")
     begun = site.clock.boottime()
     stop = Interruption()
     with stop.listening(), _heart(site, claimed, stop):
-        built = _build(site, claimed, prepared, stop)
+        built = _build(site, claimed, prepared, stop, folder)
     duration = round(site.clock.boottime() - begun, 1)
     site.step("built")
     request = _completion(site, claimed, built, duration)
-    journal.write_completion(folder, request, built.payloads)
+    try:
+        journal.write_completion(folder, request, built.payloads, site.step)
+    except OSError as exc:
+        # A full disk: then the outbox is the only place that can keep it, and it says so if it cannot.
+        site.say(f"The report could not be kept in {folder}: {exc.strerror}.")
     site.step("completion kept")
     outcome, error = _report(site, request, built)
     site.step("reported")
@@ -116,16 +119,22 @@ def run_attempt(site: Site, claimed: Claimed, prepared: Prepared | None) -> Repo
     )
 
 
-def _build(site: Site, claimed: Claimed, prepared: Prepared | None, stop: Interruption) -> Built:
-    """Builds; whatever is raised on the way becomes the build's failure."""
+def _build(
+    site: Site, claimed: Claimed, prepared: Prepared | None, stop: Interruption, folder: Path
+) -> Built:
+    """Notes the attempt and builds; whatever is raised on the way becomes the build's failure."""
     try:
+        journal.write(folder, _record(site, claimed), site.step)
+        site.step("journal written")
         if prepared is None:
             prepared = prepare(site, wanted_of(claimed.job))
         return construct(
             site, claimed.job, claimed.token, claimed.attempt, prepared, stop.reason, stop.progress.update
         )
     except PipelineError as exc:
-        return Built(status="failed", failure=failure_of(exc))
+        failure = failure_of(exc)
+        cancelled = failure.failure_class == "cancelled"
+        return Built(status="cancelled" if cancelled else "failed", failure=failure)
     except OSError as exc:
         return Built(status="failed", failure=of_os_error(exc))
 
@@ -178,13 +187,13 @@ def _completion(site: Site, claimed: Claimed, built: Built, duration: float) -> 
     }
 
 
-def _report(site: Site, request: dict[str, Any], built: Built) -> tuple[Ending, LedgerError | None]:
+def _report(site: Site, request: dict[str, Any], built: Built) -> tuple[Ending, PipelineError | None]:
     """Result, manifest, logs, status, message and release: one commit, or an entry that waits."""
     try:
         value = accepted(
             site.ledger.transact(request, payloads=built.payloads, patience=site.settings.report_seconds)
         )
-    except LedgerError as exc:
+    except (LedgerError, StoreError) as exc:
         site.say(f"Not reported: {exc}")
         return "unreported", exc
     if not value.get("accepted"):

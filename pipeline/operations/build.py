@@ -58,7 +58,7 @@ def build(site: Site, order: Order) -> list[Report]:
         return [_planned(site, wanted, prepared)]
     queued = _hold_machine(site, lock, order, wanted, prepared)
     try:
-        claimed = _claim(site, wanted, prepared, queued)
+        claimed = _claim(site, order, wanted, prepared, queued)
         return [run_attempt(site, claimed, prepared)]
     finally:
         lock.release()
@@ -76,14 +76,13 @@ def work_once(site: Site) -> list[Report]:
         raise _busy(lock)
     try:
         value = site.ask({"kind": "job.claim", "holder": site.holder()}, kind="attached")
+        job, _ = find(site.state(fresh=False).view, value["job_id"])
+        claimed = Claimed(job, str(value["token"]), int(value["attempt"]))
+        return [run_attempt(site, claimed, None)]
     except Refused as exc:
         if exc.reason == "nothing-to-do":
             return []
         raise
-    try:
-        job, _ = find(site.state(fresh=False).view, value["job_id"])
-        claimed = Claimed(job, str(value["token"]), int(value["attempt"]))
-        return [run_attempt(site, claimed, None)]
     finally:
         lock.release()
 
@@ -97,7 +96,7 @@ def _wanted(site: Site, order: Order) -> Wanted:
         raise UsageError(f"{order.timeout_minutes} minutes is no timeout.")
     return Wanted(
         branch=check_name("branch", order.branch),
-        commit=check_name("commit", order.commit) if order.commit else None,
+        commit=order.commit or None,
         source=order.source or site.settings.source,
         recipe=order.recipe or site.settings.recipe,
         packages=order.packages,
@@ -146,20 +145,23 @@ def _hold_machine(
     ahead = place(site.state(fresh=False).view, job_id, site.builder)
     site.say(f"This machine is building already. {job_id} waits; {ahead} before it.")
     until = None if order.wait_seconds is None else site.clock.boottime() + order.wait_seconds
-    while not lock.try_hold(_note(site, wanted.branch)):
-        if until is not None and site.clock.boottime() >= until:
-            raise MachineBusy(
-                f"The machine was busy for {order.wait_seconds:g} s. {job_id} stays in the queue.",
-                remedy="`invoke work --once` runs it; `invoke job.cancel` takes it back.",
-            )
-        site.clock.sleep(0.5)
+    try:
+        while not lock.try_hold(_note(site, wanted.branch)):
+            if until is not None and site.clock.boottime() >= until:
+                raise MachineBusy(
+                    f"The machine was busy for {order.wait_seconds:g} s. {job_id} stays in the queue.",
+                    remedy="`invoke work --once` runs it; `invoke job.cancel` takes it back.",
+                )
+            site.clock.sleep(0.5)
+    except KeyboardInterrupt:
+        site.ask({"kind": "job.cancel", "job_id": job_id, "reason": "interrupted while it waited"})
+        raise
     return job_id
 
 
-def _claim(site: Site, wanted: Wanted, prepared: Prepared, queued: str | None) -> Claimed:
+def _claim(site: Site, order: Order, wanted: Wanted, prepared: Prepared, queued: str | None) -> Claimed:
     """Claim, attempt, token, the builder's lock and status `building`: one commit."""
     if queued is None:
-        order = Order(branch=wanted.branch)
         request = {"kind": "job.start", **_request(site, wanted, prepared, new_job_id(site), order)}
     else:
         request = {"kind": "job.claim", "job_id": queued}

@@ -81,7 +81,7 @@ def construct(
         around = Surroundings(
             f"{job.id}.{token}", prepared.found.path, stand_ins.environment, stand_ins.properties
         )
-        line = ProgressLine(site.say, report_progress, events.event)
+        line = ProgressLine(site.say, report_progress, events.event, site.live)
         site.step("before the build")
         outcome = runner.build(
             recipe,
@@ -142,7 +142,11 @@ def _keep(
     started = site.clock.boottime()
     try:
         manifest = artifacts.collect(
-            site.settings.artifacts, manifest, _items(outcome, room), outcome.log_path
+            site.settings.artifacts,
+            manifest,
+            _items(outcome, room),
+            outcome.log_path,
+            sync=lambda descriptor: _sync(site, descriptor),
         )
         folder = artifacts.set_folder(site.settings.artifacts, site.builder, job.branch, job.id, token)
     except PipelineError as exc:
@@ -193,6 +197,11 @@ def _items(outcome: BuildOutcome, room: Workspace) -> list[artifacts.Item]:
     if outcome.packages:
         return [artifacts.Item(path, path.name) for path in outcome.packages]
     return [artifacts.Item(path, str(path.relative_to(room.tree))) for path in outcome.jars]
+
+
+def _sync(site: Site, descriptor: int) -> None:
+    os.fsync(descriptor)
+    site.step("artifact synced")
 
 
 def _identity(site: Site, job: Job, attempt: int) -> Mapping[str, str]:

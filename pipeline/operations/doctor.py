@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from pipeline.builds import doctor, preflight, recipe, toolchain
 from pipeline.builds.checks import Check
@@ -13,7 +13,11 @@ from pipeline.errors import PipelineError
 from pipeline.operations import site as sites
 from pipeline.operations.prepare import recipe_folder, subject
 from pipeline.operations.remote import probe
+from pipeline.operations.settings import masked
 from pipeline.operations.site import Site
+from pipeline.records.decisions import View
+
+__all__ = ["Check", "examine", "remedies"]
 
 
 def examine(
@@ -21,37 +25,75 @@ def examine(
 ) -> list[Check]:
     """Checks everything that does not depend on a branch; `install` carries the remedies out first.
 
-    Raises PreflightFailed where a remedy cannot be carried out.
+    What the ledger's trouble keeps from being checked is left out; that trouble is a finding. Raises
+    PreflightFailed where a remedy cannot be carried out.
     """
     if install:
-        installed = preflight.installed_packages()
-        plan = doctor.base_plan(installed, cloudstack=_needs_cloudstack(open_site))
-        say(f"Installing: {' '.join(plan)}" if plan else "Everything is installed already.")
-        if plan:
-            doctor.install(plan)
+        _install(open_site, say)
     checks: list[Check] = []
     try:
         site = open_site()
-        checks.append(Check("identity", True, f"this machine is {site.builder}"))
         standing = site.state()
-        checks.append(Check("ledger", True, f"{site.settings.ledger} is at {standing.tip[:12]}"))
+        checks += _identity(site, standing.view)
+        address = masked(site.settings.ledger)
+        checks.append(Check("ledger", True, f"{address} is at {standing.tip[:12]}"))
+        checks += _by_hand(site)
+        checks += _machine(site, standing.view)
+        if remote:
+            checks += probe(site)
     except PipelineError as exc:
-        return [*checks, Check("ledger", False, exc.message, exc.remedy)]
-    checks += _machine(site)
-    if remote:
-        checks += probe(site)
+        checks.append(Check("ledger", False, exc.message, exc.remedy))
     return checks
+
+
+def remedies(checks: Sequence[Check]) -> str | None:
+    """Returns the one command that installs all that the checks miss, if there is one."""
+    packages = sorted({package for check in checks if not check.ok for package in check.apt_packages})
+    return f"`invoke doctor --install` installs: {' '.join(packages)}" if packages else None
+
+
+def _install(open_site: Callable[[], Site], say: Callable[[str], None]) -> None:
+    installed = preflight.installed_packages()
+    plan = doctor.base_plan(installed, cloudstack=_needs_cloudstack(open_site))
+    say(f"Installing: {' '.join(plan)}" if plan else "Everything is installed already.")
+    if plan:
+        doctor.install(plan)
 
 
 def _needs_cloudstack(open_site: Callable[[], Site]) -> bool:
     try:
-        return bool(sites.build_config(open_site().state().view).cloudstack.repository)
+        site = open_site()
+        return bool(site.settings.source or sites.build_config(site.state().view).cloudstack.repository)
     except PipelineError:
         return False
 
 
-def _machine(site: Site) -> list[Check]:
-    config = sites.build_config(site.state(fresh=False).view)
+def _identity(site: Site, view: View) -> list[Check]:
+    known = {builder.name for builder in sites.registry(view).builders}
+    if site.builder in known:
+        return [Check("identity", True, f"this machine is {site.builder}")]
+    return [
+        Check(
+            "identity",
+            False,
+            f"this machine is {site.builder}, which the registry does not know ({', '.join(sorted(known))})",
+            "Correct the name (`invoke config` shows where it comes from), or add it to the ledger's"
+            " `shared/builders.json`.",
+        )
+    ]
+
+
+def _by_hand(site: Site) -> list[Check]:
+    standing = site.state(fresh=False)
+    return [
+        Check("ledger: changed by hand", False, sites.told_of(each), sites.BY_HAND_REMEDY)
+        for each in standing.state.quarantined
+        if each.commit == standing.tip
+    ]
+
+
+def _machine(site: Site, view: View) -> list[Check]:
+    config = sites.build_config(view)
     overrides = RecipeOverrides(recipe=site.settings.recipe)
     name = recipe.recipe_name(config, overrides, config.cloudstack.branch)
     file = recipe.read_recipe_file(name, recipe_folder()) if name else None
@@ -59,5 +101,5 @@ def _machine(site: Site) -> list[Check]:
     found = toolchain.find(settings.java, os.environ)
     now = int(site.clock.now().timestamp())
     made = recipe.resolve(settings, overrides, CommitFacts("", "main", "0" * 40, now), found.toolchain)
-    site.settings.work.mkdir(parents=True, exist_ok=True)
-    return preflight.run_checks(subject(site, FolderTree(site.settings.work / "none"), made, settings, found))
+    nothing = FolderTree(site.settings.work / "none")
+    return preflight.run_machine_checks(subject(site, nothing, made, settings, found))

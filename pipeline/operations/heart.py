@@ -78,8 +78,9 @@ class Heart:
 
     def _run(self) -> None:
         while True:
-            with contextlib.suppress(PipelineError):
-                self.beat()  # a beat that fails is not made good: silence is what others go by
+            # A beat that fails, on a full disk too, is not made good: silence is what others go by.
+            with contextlib.suppress(PipelineError, OSError):
+                self.beat()
             if self._stop.wait(self._interval):
                 return
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pipeline.errors import RecordInvalid
-from pipeline.ledger.check import Finding, Story, check_chain, history
+from pipeline.errors import RecordInvalid, UsageError
+from pipeline.ledger.check import check_chain, history
+from pipeline.operations import site as sites
 from pipeline.operations.site import Site
 from pipeline.records import paths
 from pipeline.records.base import Record, load
@@ -38,12 +39,32 @@ _SHAPES: list[tuple[Callable[[str], bool], type[Record]]] = [
 
 
 @dataclass(frozen=True)
+class Told:
+    """One commit of the ledger in words. `record` is what it says of itself, None for one made by hand."""
+
+    commit: str
+    subject: str
+    record: Record | None
+    ordinal: int | None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that does not hold, or (`foreign`) a commit that no transaction made."""
+
+    commit: str
+    problem: str
+    foreign: bool = False
+
+
+@dataclass(frozen=True)
 class Checked:
-    """What a check of the ledger found."""
+    """What a check of the ledger found. `aside` are changes by hand that were not adopted, in words."""
 
     tip: str
     transactions: int
     findings: list[Finding]
+    aside: list[str]
 
     @property
     def holds(self) -> bool:
@@ -74,11 +95,17 @@ def validate(path: str, data: bytes) -> str | None:
 def check(site: Site) -> Checked:
     """Computes every transaction of the chain again and validates every file of its tip."""
     refs = site.ledger.refs
-    tip = site.state().tip
-    transactions, findings = check_chain(refs, tip, site.decide, site.adopt, site.reducer, validate)
-    return Checked(tip, transactions, findings)
+    standing = site.state()
+    tip = standing.tip
+    transactions, found = check_chain(refs, tip, site.decide, site.adopt, site.reducer, validate)
+    aside = [sites.told_of(each) for each in standing.state.quarantined]
+    findings = [Finding(each.commit, each.problem, each.foreign) for each in found]
+    return Checked(tip, transactions, findings, aside)
 
 
-def log(site: Site, limit: int = 50) -> list[Story]:
-    """Returns the newest commits of the chain, oldest first."""
-    return list(history(site.ledger.refs, site.state().tip, site.reducer))[-limit:]
+def log(site: Site, limit: int = 50) -> list[Told]:
+    """Returns the newest commits of the chain, oldest first. Raises UsageError for a limit below 1."""
+    if limit < 1:
+        raise UsageError(f"{limit} commits cannot be shown.", remedy="Give a number, 1 or more.")
+    stories = list(history(site.ledger.refs, site.state().tip, site.reducer))[-limit:]
+    return [Told(s.oid, s.subject, s.record, s.record.ordinal if s.record else None) for s in stories]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from pipeline.errors import PipelineError
 from pipeline.records.base import dump_json, load_json
 
 _REQUEST = "request.json"
+
+Step = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -45,10 +48,10 @@ def attempts(work: Path) -> list[Path]:
     return sorted(p for p in place.iterdir() if p.is_dir()) if place.is_dir() else []
 
 
-def write(folder: Path, record: AttemptRecord) -> None:
-    """Notes an attempt, durably."""
+def write(folder: Path, record: AttemptRecord, step: Step = lambda name: None) -> None:
+    """Notes an attempt, durably. `step` is told each point on which a crash could fall."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_durably(folder / "attempt.json", dump_json(asdict(record)))
+    write_durably(folder / "attempt.json", dump_json(asdict(record)), step)
 
 
 def read(folder: Path) -> AttemptRecord | None:
@@ -65,15 +68,18 @@ def remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def write_completion(folder: Path, request: dict[str, Any], payloads: dict[str, bytes]) -> None:
+def write_completion(
+    folder: Path, request: dict[str, Any], payloads: dict[str, bytes], step: Step = lambda name: None
+) -> None:
     """Keeps a report until the ledger has it: whole, or not there."""
     making = folder / f"completion.{os.getpid()}"
     shutil.rmtree(making, ignore_errors=True)
     making.mkdir(parents=True)
     for name, data in payloads.items():
-        write_durably(making / name, data)
-    write_durably(making / _REQUEST, dump_json(request))
+        write_durably(making / name, data, step)
+    write_durably(making / _REQUEST, dump_json(request), step)
     making.rename(folder / "completion")
+    step("completion renamed")
     sync_folder(folder)
 
 
@@ -87,14 +93,16 @@ def read_completion(folder: Path) -> tuple[dict[str, Any], dict[str, bytes]] | N
     return dict(request), payloads
 
 
-def write_durably(place: Path, data: bytes) -> None:
+def write_durably(place: Path, data: bytes, step: Step = lambda name: None) -> None:
     """Writes a file so that after a power loss it is there whole, or as it was before."""
     temporary = place.with_name(f".{place.name}.{os.getpid()}.tmp")
     with temporary.open("wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+    step(f"{place.name} synced")
     temporary.replace(place)
+    step(f"{place.name} renamed")
     sync_folder(place.parent)
 
 

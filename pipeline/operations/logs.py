@@ -6,7 +6,7 @@ import gzip
 from collections.abc import Iterator
 
 from pipeline.errors import NotFound
-from pipeline.operations import artifacts, journal
+from pipeline.operations import artifacts
 from pipeline.operations.queue import find
 from pipeline.operations.site import Site
 from pipeline.records.names import check_name
@@ -21,7 +21,7 @@ def follow_log(site: Site, job_id: str) -> Iterator[str]:
     Raises NotFound where the job does not run here and left no log here.
     """
     job, _ = find(site.state().view, check_name("job", job_id))
-    place = journal.folder_of(site.settings.work, job.id, job.attempt) / RAW_LOG
+    place = site.settings.work / "jobs" / f"{job.id}.{job.attempt}" / RAW_LOG
     if not place.exists():
         folder = artifacts.folder_of(site, job_id)
         packed = next(iter(sorted(folder.glob("*.log.gz"))), None) if folder else None

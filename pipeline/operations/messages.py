@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 
-from pipeline.errors import UsageError
+from pipeline.errors import NotFound, UsageError
 from pipeline.operations import site as sites
 from pipeline.operations.site import Site
 from pipeline.records import paths
@@ -34,6 +35,8 @@ def send(
         raise UsageError(f"A message cannot be of type {type!r}.", remedy=f"One of: {', '.join(_TYPES)}.")
     if not subject.strip() or "\n" in subject:
         raise UsageError("A message needs a subject of one line.")
+    if not to:
+        raise UsageError("Nobody is named to send it to.", remedy="`all`, or builders with commas.")
     ids = []
     for recipient in to:
         request = {
@@ -79,7 +82,12 @@ def split_subject(text: str) -> tuple[str, str]:
 
 
 def listed(site: Site, *, unread: bool = False, everything: bool = False, limit: int = 50) -> list[Message]:
-    """Returns this builder's messages, oldest first: received and sent, or only the unread ones."""
+    """Returns the newest messages, oldest first: of everybody, or only those unread by this builder.
+
+    Raises UsageError for a limit below 1.
+    """
+    if limit < 1:
+        raise UsageError(f"{limit} messages cannot be listed.", remedy="Give a number, 1 or more.")
     view = site.state().view
     live = list(sites.record(view, Messages, paths.MESSAGES).messages)
     if unread:
@@ -88,6 +96,20 @@ def listed(site: Site, *, unread: bool = False, everything: bool = False, limit:
     if everything:
         live = [*reversed(list(archived(view))), *live]
     return live[-limit:]
+
+
+def show(site: Site, message_id: str) -> Message:
+    """Returns one message, sealed or not; it stays unread. Raises NotFound."""
+    view = site.state().view
+    live = reversed(sites.record(view, Messages, paths.MESSAGES).messages)
+    for message in itertools.chain(live, archived(view)):
+        if message.id == message_id:
+            return message
+    raise NotFound(
+        f"No message `{message_id}`.",
+        reason="not-found",
+        remedy="`invoke message.list --all` shows them all.",
+    )
 
 
 def archived(view: View) -> Iterator[Message]:

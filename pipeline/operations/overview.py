@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from pipeline.coordination.presence import Health, derive_health
+from pipeline.edge.identity import boot_id, machine_id
 from pipeline.errors import PipelineError
+from pipeline.operations import journal
 from pipeline.operations import site as sites
+from pipeline.operations.settings import masked
 from pipeline.operations.site import Site
 from pipeline.records import paths
 from pipeline.records.base import load
@@ -29,7 +32,11 @@ class BuilderView:
 
 @dataclass(frozen=True)
 class Overview:
-    """The whole picture. `waiting` counts what this machine's outbox still has to deliver."""
+    """The whole picture. `waiting` counts what this machine's outbox still has to deliver.
+
+    `orphans` are the jobs that a dead process of this machine has left running, `unreported` those that
+    were built here and not reported: `recover` sees to both.
+    """
 
     ledger: str
     tip: str
@@ -40,6 +47,7 @@ class Overview:
     locks: list[Lock]
     waiting: int
     orphans: list[str] = field(default_factory=list)
+    unreported: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
 
 
@@ -51,13 +59,20 @@ def overview(site: Site) -> Overview:
     beats = _heartbeats(site)
     shown = [_builder_view(site, b, view, beats.get(b.name)) for b in sites.registry(view).builders]
     waiting = len(site.ledger.store.entries())
-    notices = []
+    orphans, unreported = _orphans(site, view), _unreported(site)
+    notices = [f"{job} was left running by a dead process: `invoke recover` puts it back." for job in orphans]
+    notices += [f"{job} was built here and not reported: `invoke recover` reports it." for job in unreported]
     if waiting:
-        notices.append(f"{waiting} entries wait in this machine's outbox: `invoke recover` delivers them.")
+        words = "1 entry waits" if waiting == 1 else f"{waiting} entries wait"
+        notices.append(f"{words} in this machine's outbox: `invoke recover` delivers what is there.")
+    if site.builder not in {b.name for b in sites.registry(view).builders}:
+        notices.append(f"This machine is {site.builder}, which the registry does not know: `invoke doctor`.")
     if standing.recorded != standing.tip:
         notices.append("Somebody changed the ledger by hand; the next transaction puts it in order.")
+        aside = [each for each in standing.state.quarantined if each.commit == standing.tip]
+        notices += [f"Not adopted: {sites.told_of(each)} {sites.BY_HAND_REMEDY}" for each in aside]
     return Overview(
-        ledger=site.settings.ledger,
+        ledger=masked(site.settings.ledger),
         tip=standing.tip,
         here=site.builder,
         builders=shown,
@@ -65,8 +80,32 @@ def overview(site: Site) -> Overview:
         queued=sorted((j for j in jobs if j.status == "queued"), key=lambda j: j.priority),
         locks=list(sites.locks(view).locks),
         waiting=waiting,
+        orphans=orphans,
+        unreported=unreported,
         notices=notices,
     )
+
+
+def _orphans(site: Site, view: View) -> list[str]:
+    """Returns this machine's running jobs whose process is dead. Only looks."""
+    mine = [j for j in sites.jobs(view).jobs if j.status == "running" and j.assigned_to == site.builder]
+    holders = {lock.job_id: lock.holder for lock in sites.locks(view).locks if lock.job_id}
+    found = []
+    for job in mine:
+        machine, _, process = holders.get(job.id, "").partition("/")
+        if machine == machine_id()[:16] and not site.processes.alive(process):
+            found.append(job.id)
+    return found
+
+
+def _unreported(site: Site) -> list[str]:
+    """Returns the jobs whose report is kept on this machine, its process being gone."""
+    notes = [
+        note
+        for folder in journal.attempts(site.settings.work)
+        if (folder / "completion").is_dir() and (note := journal.read(folder)) is not None
+    ]
+    return [n.job_id for n in notes if n.builder == site.builder and not site.processes.alive(n.process)]
 
 
 def _builder_view(
@@ -92,8 +131,6 @@ def _builder_view(
 
 def _observe(site: Site, builder: str, oid: str) -> tuple[float, bool]:
     """Returns for how long this machine has seen a heartbeat unchanged, and whether it ever saw it change."""
-    from pipeline.edge.identity import boot_id
-
     name = f"heartbeat/{builder}"
     kept = site.ledger.store.observation(name)
     now = site.clock.boottime()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from pipeline.builds.progress import ModuleFinished, ModuleStarted
@@ -16,14 +16,22 @@ class Write(Protocol):
 
 
 class ProgressLine:
-    """Takes a build's events one by one."""
+    """Takes a build's events one by one.
+
+    `live` is a line that can change, if there is one: it is given the facts, and modules are not said then.
+    """
 
     def __init__(
-        self, say: Callable[[str], None], report: Callable[[dict[str, Any]], None], write: Write
+        self,
+        say: Callable[[str], None],
+        report: Callable[[dict[str, Any]], None],
+        write: Write,
+        live: Callable[[Mapping[str, Any]], None] | None = None,
     ) -> None:
         self._say = say
         self._report = report
         self._write = write
+        self._live = live
         self._left: float | None = None
         self._facts: dict[str, Any] = {}
 
@@ -34,13 +42,15 @@ class ProgressLine:
                 self._write("info", f"stage {name} started")
                 self._facts = {"stage": name}
             case StageFinished(name=name, seconds=seconds, status=status):
+                self._facts = {}
                 self._say(f"== {name}: {status} after {seconds:.1f} s")
                 self._write(
                     "info" if status == "success" else "error", f"stage {name}: {status}", seconds=seconds
                 )
             case ModuleStarted(name=name, index=index, total=total):
                 left = f", about {_minutes(self._left)} left" if self._left is not None else ""
-                self._say(f"[{index}/{total}] {name}{left}")
+                if self._live is None:
+                    self._say(f"[{index}/{total}] {name}{left}")
                 self._facts |= {"module": name, "index": index, "total": total}
             case ModuleFinished(name=name, seconds=seconds, status=status):
                 level = "info" if status == "success" else "error"
@@ -52,6 +62,8 @@ class ProgressLine:
                 self._say(f"Note: {text}")
                 self._write("warning", text)
         self._report(dict(self._facts))
+        if self._live is not None:
+            self._live(self._facts)
 
 
 def _minutes(seconds: float) -> str:

@@ -12,17 +12,23 @@ Only claims made on THIS machine are judged; a builder's name used elsewhere pro
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.builds.artifacts import leftover
 from pipeline.builds.workspace import Workspace, clear, leftovers, remove
 from pipeline.edge.identity import machine_id
 from pipeline.edge.machine_lock import MachineLock
 from pipeline.edge.survivors import find_survivors, kill_survivors, read_journal
+from pipeline.errors import Fenced
 from pipeline.operations import journal
 from pipeline.operations import site as sites
+from pipeline.operations.journal import AttemptRecord
 from pipeline.operations.rescue import rescue
 from pipeline.operations.site import Site
+from pipeline.records import paths
 from pipeline.records.jobs import Job
 
 _KEPT_FOLDERS = 2
@@ -119,22 +125,34 @@ def _deliver(site: Site, found: Recovery) -> None:
 
 
 def _report_kept(site: Site, found: Recovery) -> None:
-    """Sends reports of builds that were finished before their pipeline died."""
-    running = {j.id: j for j in _mine(site)}
+    """Sends reports of builds that were finished before their pipeline died; a late one is kept as late."""
     for folder in journal.attempts(site.settings.work):
         note, kept = journal.read(folder), journal.read_completion(folder)
         if note is None or kept is None or note.builder != site.builder:
             continue
         request, payloads = kept
-        job = running.get(note.job_id)
-        if job is not None and job.token == note.token:
+        if not _is_reported(site, note):
             site.ledger.transact(request, payloads=payloads, patience=site.settings.patience_seconds)
             found.reported.append(note.job_id)
         journal.remove(folder)
 
 
+def _is_reported(site: Site, note: AttemptRecord) -> bool:
+    """Says whether the ledger has an attempt's report: as the job's end, as a failed attempt, or as late."""
+    view = site.state().view
+    job = next((j for j in sites.jobs(view).jobs if j.id == note.job_id), None)
+    if job is None or job.token == note.token:
+        return job is None or job.status != "running"
+    late = f"{note.job_id}.late-{note.token}"
+    places = (paths.manifest(note.builder, note.job_id, note.attempt), paths.manifest(note.builder, late, 0))
+    return any(view.read(place) is not None for place in places)
+
+
 def _requeue(site: Site, found: Recovery) -> None:
-    view = site.state(fresh=False).view
+    if not _mine(site):
+        return
+    # Somebody may have rescued the job meanwhile: what this machine has seen last is no basis for a requeue.
+    view = site.state().view
     holders = {lock.job_id: lock.holder for lock in sites.locks(view).locks if lock.job_id}
     for job in _mine(site):
         machine, _, process = holders.get(job.id, "").partition("/")
@@ -147,8 +165,9 @@ def _requeue(site: Site, found: Recovery) -> None:
                 "token": job.token,
                 "reason": "its process is dead",
             }
-            site.ask(request, observations={"process_dead": process})
-            found.requeued.append(job.id)
+            with contextlib.suppress(Fenced):  # somebody else was quicker
+                site.ask(request, observations={"process_dead": process})
+                found.requeued.append(job.id)
 
 
 def _mine(site: Site) -> list[Job]:
@@ -170,6 +189,9 @@ def _tidy(site: Site, found: Recovery) -> None:
     for note in journal.attempts(site.settings.work):
         if note.name not in running:
             journal.remove(note)
+    for partial in site.settings.artifacts.glob("*/*/.*"):
+        if leftover(partial):
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def remove_attempt(work: Path, job_id: str, attempt: int) -> None:

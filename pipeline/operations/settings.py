@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import ConfigInvalid
+from pipeline.errors import ConfigInvalid, UsageError
 from pipeline.records import paths
+from pipeline.records.names import check_name
 
 #: name -> what it means; the order is that of `invoke config`.
 MEANINGS = {
@@ -40,7 +42,10 @@ class Setting:
 
 @dataclass(frozen=True)
 class LocalSettings:
-    """All settings of this machine. `embedded` is true while nothing was configured."""
+    """All settings of this machine. `embedded` is true while nothing was configured.
+
+    `rows` are for showing: without passwords.
+    """
 
     home: Path
     ledger: str
@@ -90,7 +95,8 @@ def resolve(home: Path, file_text: str | None, environment: Mapping[str, str]) -
         if environment.get(variable):
             value, origin = environment[variable], f"${variable}"
         values[name] = _typed(name, value, defaults[name], origin)
-        rows.append(Setting(name, "" if value is None else str(values[name]), origin, meaning))
+        shown = "" if value is None else masked(str(values[name]))
+        rows.append(Setting(name, shown, origin, meaning))
     embedded = values["ledger"] == defaults["ledger"]
     for name in ("artifacts", "cache", "work", "machine_lock"):
         values[name] = Path(values[name]).expanduser().absolute()
@@ -99,7 +105,7 @@ def resolve(home: Path, file_text: str | None, environment: Mapping[str, str]) -
 
 def _parse(text: str | None, place: Path) -> dict[str, Any]:
     try:
-        written = tomllib.loads(text or "")
+        written = tomllib.loads((text or "").removeprefix("\ufeff"))
     except tomllib.TOMLDecodeError as exc:
         raise ConfigInvalid(f"`{place}` is not TOML: {exc}", remedy="Correct the file.") from exc
     unknown = sorted(set(written) - set(MEANINGS))
@@ -125,4 +131,20 @@ def _typed(name: str, value: Any, default: Any, origin: str) -> Any:
         not isinstance(value, str) or not value.strip() or "\n" in value or "\0" in value
     ):
         raise ConfigInvalid(f"{origin}: `{name}` is {value!r}.", remedy="Give a text of one line.")
+    if name in ("ledger", "source") and value is not None and value.startswith("-"):
+        raise ConfigInvalid(
+            f"{origin}: `{name}` is {value!r}, which is an option.", remedy="Give a path or an address."
+        )
+    if name == "ledger_branch" and value is not None:
+        try:
+            check_name("branch", value)
+        except UsageError as exc:
+            raise ConfigInvalid(
+                f"{origin}: `{name}`: {exc.message}.", remedy="Give a branch's name."
+            ) from exc
     return value
+
+
+def masked(address: str) -> str:
+    """Returns an address without the password in it."""
+    return re.sub(r"(?<=://)([^/\s:@]*):[^/\s@]*@", r"\1:***@", address)

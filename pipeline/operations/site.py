@@ -8,22 +8,30 @@ from typing import Any
 
 from pipeline.edge.clock import Clock
 from pipeline.edge.identity import Processes, Randomness, machine_id
-from pipeline.errors import Fenced, LeaseHeld, NotFound, Refused
+from pipeline.errors import Fenced, LeaseHeld, LedgerMissing, NotALedger, NotFound, Refused
 from pipeline.ledger.ledger import Ledger, Standing
 from pipeline.ledger.ports import RefStore
 from pipeline.operations.heart import Heart
 from pipeline.operations.pulse import Pulse
-from pipeline.operations.settings import LocalSettings
+from pipeline.operations.settings import LocalSettings, masked
 from pipeline.records import paths
 from pipeline.records.base import R, load
 from pipeline.records.builders import Registry, Status
 from pipeline.records.builds import BuildConfig
 from pipeline.records.decisions import Adopt, Decide, View
 from pipeline.records.jobs import Jobs
+from pipeline.records.ledger import Quarantine
 from pipeline.records.locks import Locks
+
+#: What to do about a change by hand that was not adopted.
+BY_HAND_REMEDY = (
+    "Nothing is lost: the last good content counts, and the next transaction puts the changed bytes aside in"
+    " `coordination/quarantine/`. To make the change, ask for it with a task, or commit a valid file."
+)
 
 _ERRORS: dict[str, type[Refused]] = {
     "not-found": NotFound,
+    "not-held": NotFound,
     "held": LeaseHeld,
     "busy": LeaseHeld,
     "fenced": Fenced,
@@ -34,8 +42,9 @@ _ERRORS: dict[str, type[Refused]] = {
 class Site:
     """One machine with its ledger.
 
-    `say` shows progress to a person; results are returned, never said. `step` is told each point on which a
-    crash could fall. `open_refs` opens another ref store on the same remote, for another thread.
+    `say` shows progress to a person; results are returned, never said. `live` takes a running build's facts
+    as they change, where there is a line that can. `step` is told each point on which a crash could fall.
+    `open_refs` opens another ref store on the same remote, for another thread.
     """
 
     settings: LocalSettings
@@ -49,6 +58,7 @@ class Site:
     reducer: int
     say: Callable[[str], None] = field(default=lambda text: None)
     step: Callable[[str], None] = field(default=lambda name: None)
+    live: Callable[[Mapping[str, Any]], None] | None = None
     open_refs: Callable[[], RefStore] | None = None
 
     def ask(self, request: Mapping[str, Any], **options: Any) -> dict[str, Any]:
@@ -57,7 +67,10 @@ class Site:
         Raises Refused (NotFound, LeaseHeld, Fenced) with the ledger's own words, or a LedgerError.
         """
         options.setdefault("patience", self.settings.patience_seconds)
-        return accepted(self.ledger.transact({"builder": self.builder, **request}, **options))
+        try:
+            return accepted(self.ledger.transact({"builder": self.builder, **request}, **options))
+        except LedgerMissing as exc:
+            raise missing(self.ledger.refs, self.settings, exc) from exc
 
     def holder(self) -> str:
         """Returns this process's name as a lock keeps it: the machine first, so no other declares it dead."""
@@ -71,7 +84,10 @@ class Site:
 
     def state(self, *, fresh: bool = True) -> Standing:
         """Returns the ledger's state; by default as the remote has it now."""
-        return self.ledger.view(fresh=fresh)
+        try:
+            return self.ledger.view(fresh=fresh)
+        except LedgerMissing as exc:
+            raise missing(self.ledger.refs, self.settings, exc) from exc
 
 
 def accepted(outcome: Mapping[str, Any]) -> dict[str, Any]:
@@ -81,6 +97,36 @@ def accepted(outcome: Mapping[str, Any]) -> dict[str, Any]:
     reason = str(outcome.get("reason", "refused"))
     error = _ERRORS.get(reason, Refused)
     raise error(str(outcome.get("message")), reason=reason, remedy=outcome.get("remedy"))
+
+
+def missing(refs: RefStore, settings: LocalSettings, error: LedgerMissing) -> LedgerMissing | NotALedger:
+    """Returns what it means that there is no ledger: an empty repository, or one of something else."""
+    address, branch = masked(settings.ledger), settings.ledger_branch
+    others = sorted(refs.beats("refs/heads/")[1])
+    if not others:
+        return LedgerMissing(f"{address} is an empty repository, not a ledger yet.", remedy=error.remedy)
+    names = ", ".join(f"`{ref.removeprefix('refs/heads/')}`" for ref in others[:5])
+    return NotALedger(
+        f"{address} holds something else: it has no branch `{branch}`, but {names}.",
+        remedy="Point `ledger` at another repository, or `ledger_branch` at the branch that is the ledger.",
+    )
+
+
+def told_of(each: Quarantine) -> str:
+    """Returns in words what was done by hand and not adopted, with file and field."""
+    where = f"`{each.path}`"
+    reason = each.reason if each.reason.startswith(where) else f"{where}: {each.reason}"
+    return f"commit {each.commit[:12]}, made by hand, is not used in full. {reason.rstrip('.')}."
+
+
+def insist_on_ledger(view: View, settings: LocalSettings) -> None:
+    """Raises NotALedger for a branch that holds something else."""
+    if view.read(paths.LEDGER) is None:
+        raise NotALedger(
+            f"The branch `{settings.ledger_branch}` of {masked(settings.ledger)} holds something else: it has"
+            f" no `{paths.LEDGER}`.",
+            remedy="Point `ledger` at another repository, or run `invoke ledger.init` on an empty one.",
+        )
 
 
 def record(view: View, model: type[R], path: str) -> R:

@@ -263,10 +263,11 @@ class RegistrySet(Asked):
 
 
 class Withdraw(Request):
-    """Undoes, in the state as it is now, what the operation `op` was granted."""
+    """Undoes, in the state as it is now, what the operation `op` was granted; `builder` is whose it was."""
 
     kind: Literal["withdraw"]
     op: str = Field(min_length=1)
+    builder: BuilderName | None = None
 
 
 class RaiseEpoch(Asked):

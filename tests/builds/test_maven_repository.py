@@ -208,6 +208,13 @@ def test_without_links_files_are_copied(cache: Path, tmp_path: Path) -> None:
     assert (cache / "org/example/new/2.0/new-2.0.jar").read_bytes() == b"bytes"
 
 
+def test_a_cache_that_cannot_be_added_to_is_no_error(tmp_path: Path) -> None:
+    """A harvest that fails leaves no half files, and the build that it follows is none the worse."""
+    _download(tmp_path / "job", JAR)
+    (tmp_path / "cache").write_text("a file where the cache should be")
+    assert harvest(tmp_path / "job", tmp_path / "cache") == 0
+
+
 def test_an_empty_cache_is_an_empty_repository(tmp_path: Path) -> None:
     """The first build of all starts with nothing."""
     assert populate(tmp_path / "absent", tmp_path / "job").linked == 0

@@ -238,6 +238,14 @@ def test_no_text_breaks_the_parser(lines: list[str], threads: int) -> None:
     assert all(m.status in ("success", "failed", "skipped", "running") for m in progress.modules())
 
 
+def test_memory_is_bounded() -> None:
+    """A log that names modules without end is not remembered without end."""
+    progress = Progress()
+    for number in range(2_500):
+        progress.feed(f"[INFO] Building Module{number} 1 [1/1]", 0.0)
+    assert progress.total <= 2000
+
+
 @given(st.lists(st.sampled_from(SEQUENTIAL), max_size=40))
 def test_colours_make_no_difference(lines: list[str]) -> None:
     """With escape sequences stripped a coloured log reads like a plain one."""

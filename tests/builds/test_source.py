@@ -6,6 +6,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -182,6 +184,51 @@ def test_credentials_reach_no_message_and_no_file(tmp_path: Path) -> None:
     assert "s3cret" not in str(caught.value)
     assert "http://127.0.0.1:9/a.git cannot be reached" in caught.value.message
     assert not any(b"s3cret" in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+
+
+@pytest.fixture
+def guarded() -> Iterator[tuple[str, list[str | None]]]:
+    """A web server that wants credentials; its address, and the Authorization headers that it was sent."""
+    seen: list[str | None] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append(self.headers["Authorization"])
+            self.send_response(404 if seen[-1] else 401)
+            self.send_header("WWW-Authenticate", 'Basic realm="git"')
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"127.0.0.1:{server.server_port}/a.git", seen
+        server.shutdown()
+        thread.join()
+
+
+def test_a_source_that_wants_credentials_never_prompts(
+    sources: Sources, guarded: tuple[str, list[str | None]]
+) -> None:
+    """Without credentials the answer says what is wanted, and what helps, at once."""
+    address, seen = guarded
+    with pytest.raises(SourceError, match="asks for credentials") as caught:
+        sources.resolve(f"http://{address}", "main")
+    assert caught.value.remedy is not None
+    assert seen == [None]
+
+
+def test_credentials_of_the_address_are_sent_as_a_header(
+    sources: Sources, guarded: tuple[str, list[str | None]]
+) -> None:
+    """The server gets them; the message that it has no such repository does not."""
+    address, seen = guarded
+    with pytest.raises(SourceError, match="is not a git repository") as caught:
+        sources.resolve(f"http://alice:s3cret@{address}", "main")
+    assert set(seen) == {"Basic YWxpY2U6czNjcmV0"}
+    assert "s3cret" not in str(caught.value)
 
 
 # -- checkout ------------------------------------------------------------------------------------------------

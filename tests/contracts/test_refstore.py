@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,21 +14,62 @@ from pipeline.ledger.git_refs import GitRefs, make_bare
 from pipeline.ledger.memory import MemoryRefs, MemoryRemote
 from pipeline.ledger.objects import EMPTY_TREE, FILE_MODE, Object, TreeEntry, make, make_commit, make_tree
 from pipeline.ledger.ports import RefStore
+from tests.contracts.web import serve_git
 
 Client = Callable[[str], RefStore]
 
 
-@pytest.fixture(params=["memory", "path", "file"])
-def client(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Client]:
-    """A maker of clients, each with local objects of its own, over one empty remote."""
+@pytest.fixture(params=["memory", "path", "file", "push", "ssh", "https"])
+def client(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Client]:
+    """A maker of clients, each with local objects of its own, over one empty remote.
+
+    `push` is a path that git reaches by its own push, as it does every remote of another machine.
+    """
     if request.param == "memory":
         remote = MemoryRemote()
         yield lambda name: MemoryRefs(remote)
         return
     bare = tmp_path / "remote.git"
     make_bare(bare)
-    address = str(bare) if request.param == "path" else f"file://{bare}"
+    address = str(bare)
+    if request.param == "file":
+        address = f"file://{bare}"
+    elif request.param == "push":
+        address = f"file://localhost{bare}"
+    elif request.param == "ssh":
+        sshd = request.getfixturevalue("sshd")
+        monkeypatch.setenv("GIT_SSH_COMMAND", sshd.ssh_command())
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(request.getfixturevalue("sockets")))
+        address = sshd.url(bare)
+    elif request.param == "https":
+        address, certificate = request.getfixturevalue("web")
+        monkeypatch.setenv("GIT_SSL_CAINFO", str(certificate))
+        address += str(bare)
+        run(["git", "--git-dir", bare, "config", "http.receivepack", "true"])
     yield lambda name: GitRefs(tmp_path / f"{name}.git", address)
+
+
+@pytest.fixture(scope="session")
+def sockets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with a short name for shared SSH connections, which are ended with it."""
+    with tempfile.TemporaryDirectory(prefix="s-") as folder:
+        yield Path(folder)
+        for place in Path(folder).glob("*/*"):
+            run(["ssh", "-o", f"ControlPath={place}", "-O", "exit", "none"], check=False)
+
+
+@pytest.fixture(scope="session")
+def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """An HTTPS server on loopback that runs `git http-backend`, and its certificate."""
+    folder = tmp_path_factory.mktemp("web")
+    key, certificate = folder / "key.pem", folder / "certificate.pem"
+    words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    words += ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    run([*words, "-keyout", key, "-out", certificate])
+    with serve_git(key, certificate) as address:
+        yield address, certificate
 
 
 def commit(refs: RefStore, parent: str | None, text: str) -> str:

@@ -125,6 +125,10 @@ def test_a_program_that_cannot_start_is_named(supervise: Callable[..., Supervise
     """The missing program and the missing directory are in the message."""
     with pytest.raises(CommandFailed, match=r"/no/such/program .*No such file"):
         _run(supervise("/no/such/program"))
+    with pytest.raises(CommandFailed, match=r"no-such-program .*No such file"):
+        _run(supervise("no-such-program"))
+    with pytest.raises(CommandFailed, match=r"the mount on /no/such/target .*"):
+        _run(supervise("true", mounts=[("/", "/no/such/target")]))
     with pytest.raises(CommandFailed, match=r"/no/such/directory .*No such file"):
         _run(supervise("true", cwd="/no/such/directory"))
 
@@ -138,6 +142,18 @@ def test_the_environment_is_the_whole_environment(supervise: Callable[..., Super
         MARKER_VARIABLE.encode(),
         b"",
     }
+
+
+def test_nothing_else_is_inherited(supervise: Callable[..., Supervised]) -> None:
+    """A file that the pipeline was started with, left open for its children, does not reach the tree."""
+    reader, writer = os.pipe()
+    os.set_inheritable(writer, True)
+    try:
+        _, output = _run(supervise("ls", "/proc/self/fd"))
+    finally:
+        os.close(reader)
+        os.close(writer)
+    assert output.split() == [b"0", b"1", b"2", b"3"]  # 3 is the directory that ls reads
 
 
 def test_signals_and_umask_are_the_defaults(supervise: Callable[..., Supervised]) -> None:
@@ -289,11 +305,11 @@ def test_kill_9_of_the_pipeline(
 
 
 def test_kill_9_of_the_watchdog(
-    pipeline: Callable[..., tuple[subprocess.Popen[str], int, list[int]]],
+    pipeline: Callable[..., tuple[subprocess.Popen[str], int, list[int]]], tmp_path: Path
 ) -> None:
     """The pipeline inherits the orphans and ends them, the daemon without marker included."""
     process, watchdog, family = pipeline()
-    time.sleep(0.2)  # one sample: a younger process without marker and session is not known
+    _until(lambda: _daemon_is_noted(tmp_path))
     os.kill(watchdog, signal.SIGKILL)
     process.wait(timeout=20)
     assert all(map(_gone, family))
@@ -307,6 +323,12 @@ def test_kill_9_of_the_program(pipeline: Callable[..., tuple[subprocess.Popen[st
     assert all(map(_gone, [watchdog, *family]))
 
 
+def _daemon_is_noted(job: Path) -> bool:
+    """Returns whether one sample was taken since the daemon without marker and session came."""
+    journal = read_journal(job / "journal.json")
+    return journal is not None and len(journal.strangers) == 1
+
+
 def _program(watchdog: int) -> int:
     """Returns the watchdog's child that leads the tree: the daemon, its other child, came later."""
     return min(psutil.Process(watchdog).children(), key=lambda child: child.create_time()).pid
@@ -317,7 +339,7 @@ def test_kill_9_of_pipeline_and_watchdog_together(
 ) -> None:
     """With both dead the journal and the marker find the rest, and `kill_survivors` ends it."""
     process, watchdog, family = pipeline("deaf")
-    time.sleep(0.2)  # one sample: a younger process without marker and session is not known
+    _until(lambda: _daemon_is_noted(tmp_path))
     os.kill(process.pid, signal.SIGSTOP)  # or it would end the tree itself
     os.kill(watchdog, signal.SIGKILL)
     process.kill()
@@ -325,9 +347,8 @@ def test_kill_9_of_pipeline_and_watchdog_together(
     journal = read_journal(tmp_path / "journal.json")
     assert journal is not None
     assert not owner_alive(journal)
-    left = [pid for pid in family if not _gone(pid)]
-    assert len(left) >= 3
-    assert set(left) <= {process.pid for process in find_survivors(journal)}
+    _until(lambda: sum(not _gone(pid) for pid in family) == 3)  # the program itself dies with its watchdog
+    assert {pid for pid in family if not _gone(pid)} == {left.pid for left in find_survivors(journal)}
     assert kill_survivors(journal, 0.2) == []
     assert all(map(_gone, family))
 

@@ -291,6 +291,7 @@ class World:
     def _settle(self, node: Node) -> None:
         for _ in range(3):
             try:
+                node.ledger.view()
                 node.ledger.deliver(patience=120)
                 return
             except LedgerRewound:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.ledger.model import play
 
-SEEDS = {"small": 12, "medium": 400, "large": 20_000}
+SEEDS = {"small": 8, "medium": 400, "large": 20_000}
 
 
 @pytest.mark.parametrize("rewinds", [False, True], ids=["whole", "rewound"])

@@ -1,0 +1,189 @@
+"""What the pipeline costs beside the build itself: time, memory, disk, start-up, and the ledger.
+
+Baselines, each measured in the same run: the same `dpkg-buildpackage` by hand on the same commit with the
+same recipe and an equally warm Maven repository, in a tree that lies there already; bare invoke with an
+empty file of tasks. Pairs are interleaved, so that a machine that is busy is busy for both.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pipeline.builds import commands, toolchain, workspace
+from pipeline.builds.commands import Surroundings
+from pipeline.builds.maven_repository import populate
+from pipeline.builds.source import Resolved, Sources
+from pipeline.builds.workspace import Place
+from pipeline.records.base import load
+from pipeline.records.builds import JavaSettings, Manifest
+from tests.cluster.tiny import BRANCH, ROOT, Host, finish
+
+PAIRS = int(os.environ.get("BENCH_PAIRS", "3"))
+LISTINGS = 15
+CACHE_FILES, CACHE_BYTES = 20_000, 540_000_000
+LOG_MEGABYTES = 100
+
+Row = dict[str, Any]
+
+
+def rows() -> Iterator[Row]:
+    """Yields every figure; see the table of limits in docs/explanation/main-job.md."""
+    with tempfile.TemporaryDirectory(prefix="bench-build-") as name:
+        folder = Path(name)
+        yield list_of_tasks(folder)
+        yield from private_repository(folder)
+        yield memory(folder)
+        yield from overhead(folder)
+
+
+def row(name: str, value: float, unit: str, limit: float, runs: int) -> Row:
+    """Returns one figure and whether it keeps its limit."""
+    return {"name": name, "value": value, "unit": unit, "limit": limit, "ok": value <= limit, "runs": runs}
+
+
+def overhead(folder: Path) -> Iterator[Row]:
+    """`invoke build` of the sample, warm, over the same packaging by hand; and what it costs the ledger."""
+    env = {**os.environ, "PIPELINE_HOME": str(folder / "home"), "PATH": _path()}
+    env["PIPELINE_MACHINE_LOCK"] = str(folder / "lock")
+    reports = [_build(env)[1] for _ in range(2)]  # the first fills the cache, the second warms everything
+    differences, by_hand, costs = [], [], []
+    for pair in range(PAIRS):
+        mine, report = _build(env)
+        theirs = _by_hand(folder / "home", reports[-1], pair)
+        differences.append(mine - theirs)
+        by_hand.append(theirs)
+        costs.append(report["ledger"])
+    limit = 1.0 + 0.01 * statistics.median(by_hand)
+    text = f"invoke build of the sample over dpkg-buildpackage by hand ({statistics.median(by_hand):.1f} s)"
+    yield row(text, statistics.median(differences), "s", limit, PAIRS)
+    for what in ("commits", "pushes"):
+        yield row(f"ledger {what} of a build", max(cost[what] for cost in costs), what, 2, PAIRS)
+
+
+def _build(env: dict[str, str]) -> tuple[float, dict[str, Any]]:
+    begun = time.monotonic()
+    words = [sys.executable, "-m", "invoke", "build", "--branch", BRANCH, "--json"]
+    done = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    seconds = time.monotonic() - begun
+    if done.returncode != 0:
+        raise RuntimeError(f"the sample was not built:\n{done.stdout}\n{done.stderr}")
+    return seconds, dict(json.loads(done.stdout))
+
+
+def _by_hand(home: Path, report: dict[str, Any], number: int) -> float:
+    """Builds the same commit in a tree of its own, made before the clock starts; returns the seconds."""
+    recipe = load(Manifest, Path(report["manifest"]).read_bytes(), "manifest.json").recipe
+    assert recipe is not None
+    place = Place(home.parent / "hand", fixed=False, why="by hand")
+    room, _ = workspace.create(place, "job_hand", number + 1, home / "cache")
+    resolved = Resolved(recipe.source, recipe.branch, recipe.commit, recipe.source_date_epoch)
+    Sources(home / "cache").checkout(resolved, room.tree)
+    around = Surroundings("hand", toolchain.find(JavaSettings(), os.environ).path)
+    os.sync()
+    begun = time.monotonic()
+    with (room.root / "log").open("wb") as log:
+        subprocess.run(
+            commands.command(recipe, room, around),
+            cwd=room.tree,
+            env=commands.environment(recipe, room, around),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            check=True,
+        )
+    seconds = time.monotonic() - begun
+    workspace.remove(room.root)
+    return seconds
+
+
+def memory(folder: Path) -> Row:
+    """The pipeline's own process while a build writes a long log: the highest resident set the kernel saw."""
+    host = Host(folder / "noisy")
+    host.switch("noise", value=str(LOG_MEGABYTES))
+    build = host.start("build", "--branch", BRANCH, "--json")
+    peak = 0
+    while build.poll() is None:
+        peak = max(peak, _high_water(build.pid))
+        time.sleep(0.02)
+    ended = finish(build)
+    assert ended.code == 0, ended.err
+    manifest = json.loads(Path(ended.json()["manifest"]).read_text())
+    assert manifest["log"]["raw_size_bytes"] >= LOG_MEGABYTES * 1_000_000
+    name = f"pipeline process, peak resident memory, {LOG_MEGABYTES} MB log"
+    return row(name, peak / 1000, "MB", 120, 1)
+
+
+def _high_water(pid: int) -> int:
+    """Returns a process's VmHWM in kB; 0 when it is gone."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in text.splitlines() if line.startswith("VmHWM:")), 0)
+
+
+def private_repository(folder: Path) -> Iterator[Row]:
+    """A job's own Maven repository over a cache of the size that CloudStack needs."""
+    cache = folder / "cache"
+    data = os.urandom(CACHE_BYTES // CACHE_FILES)
+    for number in range(CACHE_FILES):
+        place = cache / f"org/g{number // 400}/a{number // 4}/1.0/a{number // 4}-1.0{_KINDS[number % 4]}"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(data)
+    os.sync()
+    populate(cache, folder / "repository0")  # adopts the cache's files, once in its life
+    seconds, extra = [], 0
+    for number in range(1, 4):
+        repository = folder / f"repository{number}"
+        begun = time.monotonic()
+        populate(cache, repository)
+        seconds.append(time.monotonic() - begun)
+        extra = _own_bytes(repository)
+    text = f"job-private Maven repository over {CACHE_BYTES // 10**6} MB, {CACHE_FILES} files"
+    yield row(text, statistics.median(seconds), "s", 3.0, 3)
+    yield row("its disk, folders included", extra / 1e6, "MB", CACHE_BYTES / 1e6 * 0.05, 1)
+
+
+_KINDS = (".jar", ".pom", "-sources.jar", "-tests.jar")
+
+
+def _own_bytes(folder: Path) -> int:
+    """Returns what a tree takes on disk that no other tree holds."""
+    total = 0
+    for at, _, names in os.walk(folder):
+        total += Path(at).stat().st_blocks * 512
+        stats = [(Path(at) / name).stat() for name in names]
+        total += sum(stat.st_blocks * 512 for stat in stats if stat.st_nlink == 1)
+    return total
+
+
+def list_of_tasks(folder: Path) -> Row:
+    """`invoke --list` here, over bare invoke with an empty file of tasks."""
+    empty = folder / "empty"
+    empty.mkdir()
+    (empty / "tasks.py").write_text("")
+    ratios = []
+    for _ in range(LISTINGS):
+        ratios.append(_listing(ROOT) / _listing(empty))
+    return row("invoke --list over bare invoke", statistics.median(ratios), "x", 1.5, LISTINGS)
+
+
+def _listing(folder: Path) -> float:
+    begun = time.monotonic()
+    words = [sys.executable, "-m", "invoke", "--list"]
+    # Of an empty file invoke says that it has no tasks, with status 1.
+    subprocess.run(words, cwd=folder, capture_output=True, stdin=subprocess.DEVNULL)
+    return time.monotonic() - begun
+
+
+def _path() -> str:
+    return f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
