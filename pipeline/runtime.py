@@ -190,8 +190,8 @@ def init_ledger(builders: list[Builder], config: BuildConfig) -> Found:
         names = ", ".join(f"`{ref.removeprefix('refs/heads/')}`" for ref in sorted(others)[:5])
         raise NotALedger(
             f"{address} is not empty: it has {names}.",
-            remedy="A ledger begins in an empty repository of its own. Make one (`git init --bare`, or on your"
-            " git host) and point `ledger` at it.",
+            remedy="A ledger begins in an empty repository. Make one (`git init --bare`, or at your"
+            " host) and point `ledger` at it.",
         )
     return Found(_begin(refs, builders, config), f"{address} is a ledger now")
 

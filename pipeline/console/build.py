@@ -68,7 +68,7 @@ def _show(report: Report) -> None:
     if report.log:
         print(f"Log: {report.log}")
     if report.manifest:
-        print(f"Packages: {Path(report.manifest).parent}")
+        print(f"{'Packages' if report.artifacts else 'Kept'}: {Path(report.manifest).parent}")
     if report.status == "unreported":
         say("Built, not yet reported: the ledger's remote did not answer. The next command reports it.")
     costs = report.ledger

@@ -58,7 +58,7 @@ def screen() -> Iterator[Screen]:
         line.update(
             task,
             description=describe(facts),
-            completed=(facts["index"] - 1) if total else 0,
+            completed=facts["index"] if total else 0,
             total=total,
             visible=bool(total),
             left=time_left(facts),

@@ -31,7 +31,9 @@ class Pipeline(Program):
 
     def _remedy(self, exc: ParseError) -> str:
         task = getattr(exc.context, "name", None)
-        return f"`{self.binary} --help {task}` explains it." if task else f"`{self.binary} --list` shows the tasks."
+        if task is None:
+            return f"`{self.binary} --list` shows the tasks."
+        return f"`{self.binary} --help {task}` explains it."
 
 
 def load_tasks() -> ModuleType:

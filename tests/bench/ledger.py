@@ -143,6 +143,7 @@ def ssh(folder: Path) -> Iterator[Row]:
 def write_for_a_while(folder: Path, remote: str, together: Any, results: Any) -> None:
     """One of many writers: transacts until the time is over."""
     side = Side(folder, remote)
+    side.send()
     together.wait(timeout=120)
     begun, count = time.monotonic(), 0
     while time.monotonic() < begun + SECONDS:

@@ -1,0 +1,50 @@
+"""The ledger's story in words, and the proof that it holds."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.errors import UsageError
+from pipeline.operations import history, messages
+from pipeline.records import paths
+from pipeline.records.schemas import STATE_FILES
+from tests.operations.conftest import MakeSite
+
+
+def test_the_story_is_told_oldest_first(make_site: MakeSite) -> None:
+    """Each commit has its number and what was done; a limit leaves the newest."""
+    one = make_site("build1")
+    messages.send(one, ["build2"], "hello", "")
+    messages.send(one, ["build2"], "again", "")
+    told = history.log(one)
+    assert [(each.ordinal, each.subject) for each in told] == [
+        (0, "build1: the ledger begins"),
+        (1, "build1: message.send hello"),
+        (2, "build1: message.send again"),
+    ]
+    assert [each.ordinal for each in history.log(one, 1)] == [2]
+    with pytest.raises(UsageError):
+        history.log(one, 0)
+
+
+def test_a_sound_ledger_holds(make_site: MakeSite) -> None:
+    """Every transaction is computed again, and nothing is found."""
+    one = make_site("build1")
+    messages.send(one, ["all"], "hello", "")
+    checked = history.check(one)
+    assert (checked.transactions, checked.findings, checked.aside, checked.holds) == (2, [], [], True)
+
+
+def test_every_kind_of_state_file_is_validated() -> None:
+    """No file that has a schema is passed over by the check."""
+    for file in STATE_FILES:
+        if file.path.endswith(".json") and file.record.__name__ not in ("Transaction",):
+            assert history.model_of(file.path) is not None, file.path
+
+
+def test_what_is_wrong_is_said_with_its_field() -> None:
+    """A wrong field is named, a sound file is not, and bytes put aside are not looked at."""
+    assert "`jobs`" in (history.validate(paths.JOBS, b'{"jobs": 7}') or "")
+    assert history.validate(paths.JOBS, b'{"jobs": []}') is None
+    assert history.validate(paths.quarantine(3, paths.JOBS), b"{") is None
+    assert history.validate("docs/notes.txt", b"\xff") is None

@@ -1,0 +1,111 @@
+"""This machine's settings: where each comes from, and who the machine is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import ConfigInvalid, IdentityUnknown
+from pipeline.operations.settings import LocalSettings, masked, resolve
+from pipeline.records.builders import Builder
+from pipeline.runtime import find_home, identify
+
+HOME = Path("/machine/.pipeline")
+
+
+def origins(settings: LocalSettings) -> dict[str, tuple[str, str]]:
+    """Returns each setting's shown value and origin."""
+    return {row.name: (row.value, row.origin) for row in settings.rows}
+
+
+def test_the_file_lies_over_what_is_built_in_and_the_environment_over_both() -> None:
+    """Each setting is the nearest one, and says which that was."""
+    text = 'ledger = "host:ledger.git"\nbuilder = "build1"\nheartbeat_seconds = 5'
+    settings = resolve(HOME, text, {"PIPELINE_BUILDER": "build2", "PIPELINE_CACHE": "/big/cache"})
+    shown = origins(settings)
+    assert (settings.builder, settings.embedded) == ("build2", False)
+    assert shown["ledger"] == ("host:ledger.git", "/machine/.pipeline/config.toml")
+    assert shown["builder"] == ("build2", "$PIPELINE_BUILDER")
+    assert shown["cache"] == ("/big/cache", "$PIPELINE_CACHE")
+    assert shown["heartbeat_seconds"] == ("5.0", "/machine/.pipeline/config.toml")
+    assert shown["work"] == ("/machine/.pipeline/work", "default")
+
+
+def test_nothing_configured_is_the_embedded_default() -> None:
+    """Without a file and variables the ledger lies in the home, and everything is marked as default."""
+    settings = resolve(HOME, None, {})
+    assert settings.embedded
+    assert settings.ledger == "/machine/.pipeline/ledger.git"
+    assert {row.origin for row in settings.rows} == {"default"}
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("https://me:sekret@host/x.git", "https://me:***@host/x.git"),
+        ("ssh://git@host/x.git", "ssh://git@host/x.git"),
+        ("git@host:x.git", "git@host:x.git"),
+        ("https://host/x.git", "https://host/x.git"),
+    ],
+)
+def test_passwords_are_not_shown(address: str, shown: str) -> None:
+    """The password of an address is masked where settings are shown; the user's name stays."""
+    settings = resolve(HOME, f'ledger = "{address}"', {})
+    assert settings.ledger == address
+    assert masked(address) == origins(settings)["ledger"][0] == shown
+
+
+def test_a_wrong_variable_is_named() -> None:
+    """The variable and what was expected, not the file, are in the error."""
+    with pytest.raises(ConfigInvalid, match=r"^\$PIPELINE_PATIENCE_SECONDS: `patience_seconds` is 'nan'"):
+        resolve(HOME, None, {"PIPELINE_PATIENCE_SECONDS": "nan"})
+
+
+def test_the_home_is_the_nearest(tmp_path: Path) -> None:
+    """A `.pipeline` above the current directory is the home, unless the variable names another."""
+    (tmp_path / ".pipeline").mkdir()
+    deep = tmp_path / "a" / "b"
+    deep.mkdir(parents=True)
+    assert find_home({}, deep).value == tmp_path / ".pipeline"
+    named = find_home({"PIPELINE_HOME": "/elsewhere"}, deep)
+    assert (named.value, named.origin) == (Path("/elsewhere"), "$PIPELINE_HOME")
+
+
+def shared(tmp_path: Path, text: str = "") -> LocalSettings:
+    """Settings of a machine with a shared ledger."""
+    return resolve(tmp_path / ".pipeline", f'ledger = "host:x.git"\n{text}', {})
+
+
+def nobody() -> list[Builder]:
+    """A registry without this host."""
+    return [Builder(name="build1", host="one"), Builder(name="build2")]
+
+
+def test_a_machine_is_who_it_is_told_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The setting goes before the variable, that before the file, that before the registry."""
+    (tmp_path / ".build_server_id").write_text("build3\n")
+    found = identify(shared(tmp_path), nobody)
+    assert (found.value, found.origin) == ("build3", str(tmp_path / ".build_server_id"))
+    monkeypatch.setenv("SERVER_ID", "build4")
+    assert identify(shared(tmp_path), nobody).value == "build4"
+    assert identify(shared(tmp_path, 'builder = "build5"'), nobody).value == "build5"
+
+
+def test_the_registry_knows_a_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hostname that one builder of the registry has is that builder, in upper or lower case."""
+    monkeypatch.setattr("socket.gethostname", lambda: "LL-Two")
+    found = identify(shared(tmp_path), lambda: [*nobody(), Builder(name="build7", host="ll-two")])
+    assert (found.value, found.origin) == ("build7", "the registry: host LL-Two")
+
+
+@pytest.mark.parametrize("builders", [[], [Builder(name="a", host="two"), Builder(name="b", host="two")]])
+def test_no_machine_takes_anothers_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, builders: list[Builder]
+) -> None:
+    """A host that nobody or more than one is refuses to be anybody."""
+    monkeypatch.setattr("socket.gethostname", lambda: "two")
+    with pytest.raises(IdentityUnknown) as refused:
+        identify(shared(tmp_path), lambda: builders)
+    assert "two" in refused.value.message
+    assert "config.toml" in (refused.value.remedy or "")
