@@ -10,7 +10,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -93,13 +93,12 @@ def run_attempt(site: Site, claimed: Claimed, prepared: Prepared | None) -> Repo
         # A full disk: then the outbox is the only place that can keep it, and it says so if it cannot.
         site.say(f"The report could not be kept in {folder}: {exc.strerror}.")
     site.step("completion kept")
-    outcome, error = _report(site, request, built)
-    site.step("reported")
+    with _removing(site, claimed, built):
+        outcome, error = _report(site, request, built)
+        site.step("reported")
     status: Ending = outcome if error is None else "unreported"
     if error is None:
         journal.remove(folder)
-        if built.status == "succeeded":
-            remove_attempt(site.settings.work, job.id, claimed.attempt)
     return Report(
         job_id=job.id,
         status=status,
@@ -169,6 +168,28 @@ def _heart(site: Site, claimed: Claimed, stop: Interruption) -> Iterator[None]:
             stop.heart = site.make_heart(claimed.job.id, claimed.token, lambda: dict(stop.progress))
             stack.enter_context(stop.heart)
         yield
+
+
+@contextmanager
+def _removing(site: Site, claimed: Claimed, built: Built) -> Iterator[None]:
+    """Removes the directory of a build whose files are kept, while its report is on its way.
+
+    What cannot be removed now, the next recovery removes.
+    """
+
+    def remove() -> None:
+        with suppress(OSError):
+            remove_attempt(site.settings.work, claimed.job.id, claimed.attempt)
+
+    if built.status != "succeeded":
+        yield
+        return
+    thread = threading.Thread(target=remove, name="removal")
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
 
 
 def _completion(site: Site, claimed: Claimed, built: Built, duration: float) -> dict[str, Any]:

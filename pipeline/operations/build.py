@@ -8,11 +8,12 @@ Whatever happens in between, the job ends in exactly one terminal state: here, o
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.edge.machine_lock import MachineLock
-from pipeline.errors import MachineBusy, Refused, UsageError
+from pipeline.errors import MachineBusy, PipelineError, Refused, UsageError
 from pipeline.operations import site as sites
 from pipeline.operations.attempt import Claimed, run_attempt
 from pipeline.operations.prepare import Prepared, Wanted, prepare
@@ -62,6 +63,8 @@ def build(site: Site, order: Order) -> list[Report]:
         return [run_attempt(site, claimed, prepared)]
     finally:
         lock.release()
+        with suppress(PipelineError):
+            site.ledger.maintain()  # off the fast path: the result is told already
 
 
 def work_once(site: Site) -> list[Report]:
@@ -85,6 +88,8 @@ def work_once(site: Site) -> list[Report]:
         raise
     finally:
         lock.release()
+        with suppress(PipelineError):
+            site.ledger.maintain()  # off the fast path: the result is told already
 
 
 def _wanted(site: Site, order: Order) -> Wanted:

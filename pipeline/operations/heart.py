@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -86,9 +87,13 @@ class Heart:
 
 
 def system_facts(folder: str) -> System:
-    """Measures this machine: CPU in percent of all cores, memory used and disk free in GiB."""
+    """Measures this machine: CPU in percent of all cores, memory used and disk free in GiB.
+
+    `folder`, or the nearest above it that is there, says which disk.
+    """
+    place = next(p for p in (Path(folder), *Path(folder).parents) if p.is_dir())
     return System(
         cpu_usage=psutil.cpu_percent(interval=None),
         memory_used_gb=round(psutil.virtual_memory().used / 2**30, 1),
-        disk_free_gb=round(psutil.disk_usage(folder).free / 2**30, 1),
+        disk_free_gb=round(psutil.disk_usage(str(place)).free / 2**30, 1),
     )

@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pydantic import BaseModel, ValidationError
+
 from pipeline.errors import RecordInvalid, UsageError
 from pipeline.ledger.check import check_chain, history
 from pipeline.operations import site as sites
 from pipeline.operations.site import Site
 from pipeline.records import paths
-from pipeline.records.base import Record, load
+from pipeline.records.base import Record, load, load_json
 from pipeline.records.builders import Dashboard, Heartbeat, Registry, Status
 from pipeline.records.builds import BuildConfig, Manifest, StructuredLog
 from pipeline.records.jobs import JobArchive, Jobs
 from pipeline.records.ledger import LedgerState
 from pipeline.records.locks import Locks
 from pipeline.records.messages import Mailbox, MessageArchive, Messages
+from pipeline.records.shared import AutoReplyRules, BranchesConfig, FileRegistry
 
-_EXACT: dict[str, type[Record]] = {
+_EXACT: dict[str, type[BaseModel]] = {
     paths.LEDGER: LedgerState,
     paths.JOBS: Jobs,
     paths.LOCKS: Locks,
@@ -27,8 +30,11 @@ _EXACT: dict[str, type[Record]] = {
     paths.BUILD_CONFIG: BuildConfig,
     paths.REGISTRY: Registry,
     paths.DASHBOARD: Dashboard,
+    paths.AUTO_REPLIES: AutoReplyRules,
+    paths.FILES: FileRegistry,
+    paths.BRANCHES: BranchesConfig,
 }
-_SHAPES: list[tuple[Callable[[str], bool], type[Record]]] = [
+_SHAPES: list[tuple[Callable[[str], bool], type[BaseModel]]] = [
     (lambda p: p.endswith("/status.json") and p.count("/") == 1, Status),
     (lambda p: p.endswith("/heartbeat.json") and p.count("/") == 1, Heartbeat),
     (lambda p: "/manifests/" in p, Manifest),
@@ -71,7 +77,7 @@ class Checked:
         return all(finding.foreign for finding in self.findings)
 
 
-def model_of(path: str) -> type[Record] | None:
+def model_of(path: str) -> type[BaseModel] | None:
     """Returns the record that a path holds, or None for a file that has no schema."""
     if path in _EXACT:
         return _EXACT[path]
@@ -86,7 +92,13 @@ def validate(path: str, data: bytes) -> str | None:
     if model is None:
         return None
     try:
-        load(model, data, path)
+        if issubclass(model, Record):
+            load(model, data, path)
+        else:
+            model.model_validate(load_json(data, path))
+    except ValidationError as exc:
+        first = exc.errors(include_url=False)[0]
+        return f"field `{'.'.join(map(str, first['loc']))}`: {first['msg']}"
     except RecordInvalid as exc:
         return f"field `{exc.field}`: {exc.problem}" if exc.field else exc.problem
     return None

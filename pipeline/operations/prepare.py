@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.builds import preflight, recipe, sample, toolchain
 from pipeline.builds.artifact_sets import list_sets
+from pipeline.builds.debcontrol import Installed
 from pipeline.builds.recipe import CommitFacts, RecipeOverrides, Settings
 from pipeline.builds.source import Resolved, Sources
 from pipeline.builds.toolchain import Found
@@ -82,10 +84,6 @@ def prepare(site: Site, wanted: Wanted, *, check: bool = True) -> Prepared:
     address = wanted.source or config.cloudstack.repository
     sampled = not address
     address = address or sample_repository(site)
-    sources = Sources(site.settings.cache, say=site.say)
-    resolved = sources.resolve(address, wanted.branch, wanted.commit)
-    for note in resolved.notes:
-        site.say(f"Note: {note}")
     overrides = RecipeOverrides(
         recipe=wanted.recipe or (_SAMPLE_RECIPE if sampled else None),
         packages=wanted.packages,
@@ -95,9 +93,16 @@ def prepare(site: Site, wanted: Wanted, *, check: bool = True) -> Prepared:
     name = recipe.recipe_name(config, overrides, wanted.branch)
     file = recipe.read_recipe_file(name, recipe_folder()) if name else None
     settings = recipe.settle(config, overrides, wanted.branch, file)
-    found = toolchain.find(settings.java, os.environ)
+    sources = Sources(site.settings.cache, say=site.say)
+    # All three wait for other programs, and none for another of them.
+    with ThreadPoolExecutor(2) as pool:
+        tools = pool.submit(_tools, site, settings)
+        packages = pool.submit(preflight.installed_packages) if check else None
+        resolved = sources.resolve(address, wanted.branch, wanted.commit)
+        found, place = tools.result()
+    for note in resolved.notes:
+        site.say(f"Note: {note}")
     facts = CommitFacts(resolved.source, resolved.branch, resolved.commit, resolved.commit_time)
-    place = choose_place(site.settings.work, [site.settings.cache, found.toolchain.java_home])
     if place.why:
         site.say(f"Note: builds lie at a path of their own on this machine: {place.why}.")
     made = recipe.resolve(
@@ -109,9 +114,10 @@ def prepare(site: Site, wanted: Wanted, *, check: bool = True) -> Prepared:
         fixed_path=place.fixed,
         resumed_from=wanted.resume_from,
     )
-    if check:
+    if packages is not None:
         tree = GitTree(sources.clone_of(resolved), resolved.commit)
-        preflight.require(preflight.run_checks(subject(site, tree, made, settings, found)))
+        looked_at = subject(site, tree, made, settings, found, packages.result())
+        preflight.require(preflight.run_checks(looked_at))
     site.settings.work.mkdir(parents=True, exist_ok=True)
     system = system_facts(str(site.settings.work)).model_dump(mode="json")
     return Prepared(
@@ -126,6 +132,11 @@ def prepare(site: Site, wanted: Wanted, *, check: bool = True) -> Prepared:
         _history(site, wanted.branch),
         _resumable(site, place, wanted.resume_from),
     )
+
+
+def _tools(site: Site, settings: Settings) -> tuple[Found, Place]:
+    found = toolchain.find(settings.java, os.environ)
+    return found, choose_place(site.settings.work, [site.settings.cache, found.toolchain.java_home])
 
 
 def _history(site: Site, branch: str) -> list[Manifest]:
@@ -149,7 +160,14 @@ def _resumable(site: Site, place: Place, job_id: str | None) -> Workspace | None
     return room
 
 
-def subject(site: Site, tree: Tree, made: Recipe, settings: Settings, found: Found) -> preflight.Subject:
+def subject(
+    site: Site,
+    tree: Tree,
+    made: Recipe,
+    settings: Settings,
+    found: Found,
+    installed: Installed | None = None,
+) -> preflight.Subject:
     """Returns what the checks look at on this machine."""
     return preflight.Subject(
         tree=tree,
@@ -162,7 +180,7 @@ def subject(site: Site, tree: Tree, made: Recipe, settings: Settings, found: Fou
         machine_settings=Path.home() / ".m2" / "settings.xml",
         local=(site.settings.cache / "maven",),
         memory=site.settings.cache / "preflight",
-        installed=preflight.installed_packages(),
+        installed=preflight.installed_packages() if installed is None else installed,
     )
 
 

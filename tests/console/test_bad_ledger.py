@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -181,6 +183,20 @@ def test_a_rewind_is_noticed_and_repaired_by_hand_only(run: Run, clone: Path, ho
     assert raised.json["epoch"] > 1
     assert raised.json["abandoned"] == lost
     assert run("sm", "2", "after").code == 0
+    assert run("ledger.check").code == 0
+
+
+def test_a_store_from_another_machine_begins_anew(run: Run, clone: Path, home: Path) -> None:
+    """A copied store is noticed by the machine's id, and goes on as a writer of its own."""
+    (outbox,) = (home / ".pipeline/stores").glob("*/build1/outbox.db")
+    with closing(sqlite3.connect(outbox)) as db:
+        db.execute("update meta set value = 'another machine' where key = 'identity'")
+        db.commit()
+    assert run("sm", "2", "from the copy").code == 0
+    git("pull", "--quiet", cwd=clone)
+    assert len(json.loads((clone / FILES[0]).read_bytes())["writers"]) == 2
+    subjects = [m["subject"] for m in json.loads((clone / FILES[3]).read_bytes())["messages"]]
+    assert subjects == ["hello", "from the copy"]
     assert run("ledger.check").code == 0
 
 

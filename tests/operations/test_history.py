@@ -48,3 +48,4 @@ def test_what_is_wrong_is_said_with_its_field() -> None:
     assert history.validate(paths.JOBS, b'{"jobs": []}') is None
     assert history.validate(paths.quarantine(3, paths.JOBS), b"{") is None
     assert history.validate("docs/notes.txt", b"\xff") is None
+    assert "valid list" in (history.validate(paths.AUTO_REPLIES, b"{}") or "")

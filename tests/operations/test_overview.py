@@ -1,4 +1,4 @@
-"""What `status` shows: everybody, what runs and waits, and what this machine has to recover. It only looks."""
+"""What `status` shows: everybody, what runs and waits, and what there is to recover. It only looks."""
 
 from __future__ import annotations
 

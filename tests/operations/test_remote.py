@@ -67,6 +67,7 @@ def test_an_ordinary_host_does_all(examine: Probe, bare: Path) -> None:
 
 def test_a_host_that_keeps_every_ref_is_good_enough(examine: Probe, bare: Path) -> None:
     """A host that refuses to remove refs is said to, and which of them stays does no harm."""
+    hook(bare, "while read -r old new ref; do case $new in 0000*) exit 1;; esac; done")
     found = examine(bare)
     assert "refused" in found["removal of our own refs"].message
     assert all(check.ok for check in found.values())
@@ -107,12 +108,12 @@ def test_what_cannot_be_probed_is_said(make_site: MakeSite) -> None:
 def test_try_push_returns_the_reason(bare: Path, tmp_path: Path) -> None:
     """A push that is taken is None, one that the host refuses its words, one without a verdict an error."""
     refs = GitRefs(tmp_path / "clone.git", str(bare))
-    objects = beat_objects(b"x")
-    refs.write(objects)
-    oid = objects[-1].oid
+    objects, others = beat_objects(b"x"), beat_objects(b"y")
+    refs.write([*objects, *others])
+    oid, other = objects[-1].oid, others[-1].oid
     assert refs.try_push([f"{oid}:refs/x/one"]) is None
     assert "stale info" in (
-        refs.try_push([f"{oid}:refs/x/one"], f"--force-with-lease=refs/x/one:{'1' * 40}") or ""
+        refs.try_push([f"{other}:refs/x/one"], f"--force-with-lease=refs/x/one:{'1' * 40}") or ""
     )
     gone = GitRefs(tmp_path / "clone.git", str(bare.with_name("gone")))
     with pytest.raises(LedgerUnreachable):

@@ -1,0 +1,165 @@
+"""One attempt: whatever keeps it from building, it ends in exactly one report, and a kept one is not lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from pipeline.builds.artifacts import new_manifest
+from pipeline.errors import StoreError
+from pipeline.operations import journal, queue
+from pipeline.operations.attempt import Claimed, Interruption, run_attempt
+from pipeline.operations.journal import AttemptRecord
+from pipeline.operations.recover import recover
+from pipeline.operations.site import Site
+from pipeline.records.base import dump
+from tests.operations.conftest import COMMIT, MakeSite
+from tests.operations.test_recover import complete, die, start
+
+
+def claimed(site: Site, job_id: str, source: str = "/nonexistent") -> Claimed:
+    """Starts a job whose source is not there."""
+    request = {"kind": "job.start", "id": job_id, "branch": "b", "commit": COMMIT, "source": source}
+    value = site.ask({**request, "holder": site.holder()})
+    return Claimed(queue.show(site, job_id), str(value["token"]), int(value["attempt"]))
+
+
+def keep(site: Site, job_id: str, token: str, attempt: int = 1, **payloads: bytes) -> None:
+    """Leaves what an attempt leaves that dies after its report was kept and before it was sent."""
+    folder = journal.folder_of(site.settings.work, job_id, attempt)
+    record = AttemptRecord(job_id, attempt, token, site.builder, "b", COMMIT, site.processes.myself())
+    journal.write(folder, record)
+    journal.write_completion(folder, complete(job_id, token), {"log": b"the log\n", **payloads})
+
+
+def test_an_attempt_that_cannot_begin_ends_its_job(make_site: MakeSite) -> None:
+    """A source that is gone when a job from the queue is run is that job's failure, reported and final."""
+    one = make_site("build1")
+    report = run_attempt(one, claimed(one, "job_a"), None)
+    job = queue.show(one, "job_a")
+    assert report.failure is not None
+    assert (report.status, report.failure.failure_class) == ("failed", "source")
+    assert (job.outcome, job.failure and job.failure.failure_class) == ("failed", "source")
+    assert journal.attempts(one.settings.work) == []
+
+
+def test_an_attempt_that_cannot_be_noted_ends_its_job(make_site: MakeSite, tmp_path: Path) -> None:
+    """Where not even the note of the attempt can be written, the job fails, and the ledger is told."""
+    one = make_site("build1")
+    (tmp_path / "file").write_text("")
+    one.settings = replace(one.settings, work=tmp_path / "file" / "work")
+    report = run_attempt(one, claimed(one, "job_a"), None)
+    assert report.status == "failed"
+    assert queue.show(one, "job_a").outcome == "failed"
+
+
+def test_every_point_of_a_report_is_named(make_site: MakeSite) -> None:
+    """Each fsync and each rename of note and report is a step on which a crash can be tried."""
+    one = make_site("build1")
+    steps: list[str] = []
+    one.step = steps.append
+    run_attempt(one, claimed(one, "job_a"), None)
+    assert steps == [
+        "attempt.json synced",
+        "attempt.json renamed",
+        "journal written",
+        "built",
+        "request.json synced",
+        "request.json renamed",
+        "completion renamed",
+        "completion kept",
+        "reported",
+    ]
+
+
+def test_an_outbox_that_fails_leaves_the_report_beside_it(make_site: MakeSite) -> None:
+    """A report that the outbox cannot take is `unreported`; it is kept on disk, and sent by recovery."""
+    one = make_site("build1")
+    job = claimed(one, "job_a")
+    transact = one.ledger.transact
+    one.ledger.transact = refusing  # type: ignore[method-assign]
+    report = run_attempt(one, job, None)
+    one.ledger.transact = transact  # type: ignore[method-assign]
+    assert report.status == "unreported"
+    assert queue.show(one, "job_a").status == "running"
+    assert recover(one).reported == ["job_a"]
+    assert queue.show(one, "job_a").outcome == "failed"
+
+
+def refusing(*args: object, **options: object) -> dict[str, object]:
+    """An outbox on a full disk."""
+    raise StoreError("The disk of the outbox is full.")
+
+
+def test_a_kept_report_of_a_job_that_changed_hands_is_kept_as_late_once(make_site: MakeSite) -> None:
+    """A finished build whose job was given to somebody else meanwhile is recorded as late, once."""
+    one = make_site("build1")
+    token = start(one, "job_a")
+    keep(one, "job_a", token)
+    die(one)
+    request = {"kind": "job.requeue", "job_id": "job_a", "token": token, "reason": "silent"}
+    two = make_site("build2")
+    two.ask(request, observations={"silence_seconds": 10_000})
+    back = make_site("build1", "p2")
+    assert recover(back).reported == ["job_a"]
+    assert recover(back).reported == []
+    job = queue.show(back, "job_a")
+    assert (job.status, job.late_results, job.losses) == ("queued", 1, 1)
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_report_that_the_ledger_has_is_not_sent_again(
+    make_site: MakeSite, again: bool, manifest: Callable[[str], bytes]
+) -> None:
+    """A process that died after its report landed doubles nothing, also if the job is to be tried again."""
+    one = make_site("build1")
+    retries = {"test": 1} if again else {}
+    request = {"kind": "job.start", "id": "job_a", "branch": "b", "commit": COMMIT, "retries": retries}
+    token = str(one.ask({**request, "holder": one.holder()})["token"])
+    failure = {"class": "test", "message": "a test failed"}
+    report = {**complete("job_a", token), "outcome": "failed", "failure": failure}
+    payload = {"manifest": manifest("job_a")}
+    one.ledger.transact(report, payloads=payload)
+    keep(one, "job_a", token, **payload)
+    die(one)
+    back = make_site("build1", "p2")
+    assert recover(back).reported == []
+    job = queue.show(back, "job_a")
+    assert (job.status, job.late_results) == ("queued" if again else "failed", 0)
+
+
+@pytest.fixture
+def manifest() -> Callable[[str], bytes]:
+    """A maker of manifests."""
+
+    def make(job_id: str) -> bytes:
+        when = datetime(2026, 1, 2, tzinfo=UTC)
+        facts = {"server": "build1", "branch": "b", "commit": COMMIT, "created_at": when, "token": "t"}
+        return dump(new_manifest(job_id=job_id, **facts))  # type: ignore[arg-type]
+
+    return make
+
+
+def test_a_job_that_was_rescued_meanwhile_is_no_error(make_site: MakeSite) -> None:
+    """A builder that comes back after others gave its job on recovers without a refusal."""
+    one = make_site("build1")
+    token = start(one, "job_a")
+    die(one)
+    two = make_site("build2")
+    request = {"kind": "job.requeue", "job_id": "job_a", "token": token, "reason": "silent"}
+    two.ask(request, observations={"silence_seconds": 10_000})
+    found = recover(make_site("build1", "p2"))
+    assert found.requeued == []
+    assert queue.show(two, "job_a").losses == 1
+
+
+def test_the_first_reason_to_stop_stands() -> None:
+    """A signal goes before what the heart says, and a build without either goes on."""
+    stop = Interruption()
+    assert stop.reason() is None
+    stop.signal = "interrupted by SIGINT"
+    assert stop.reason() == "interrupted by SIGINT"
