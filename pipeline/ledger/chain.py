@@ -245,9 +245,9 @@ def adopt_foreign(recorded: TreeView, foreign: TreeView, tip: str, adopt: Adopt,
             adopted = adopt(path, before, after)
             if adopted.data is not None:
                 overlay.writes[path] = adopted.data
-            if adopted.data == after:
+            if adopted.data == after and after is not None:
                 continue
-            reason = adopted.reason
+            reason = adopted.reason or "a removal by hand is not adopted"
         stored = paths.quarantine(ordinal, path) if after is not None else None
         if stored:
             overlay.writes[stored] = after
