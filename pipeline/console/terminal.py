@@ -34,9 +34,10 @@ def told(body: Callable[P, T]) -> Callable[P, T]:
         as_json = kwargs.get("json") is True
         try:
             _insist_on_text(kwargs)
-            result = body(*args, **kwargs)
-            sys.stdout.flush()
-            return result
+            try:
+                return body(*args, **kwargs)
+            finally:
+                sys.stdout.flush()  # here, where a full disk or a closed pipe can still be said
         except PipelineError as exc:
             _fail(exc, as_json)
         except KeyboardInterrupt:
