@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Protocol
@@ -94,6 +93,3 @@ class SystemProcesses:
             return _start_time(int(parts[2])) == parts[3] and psutil.pid_exists(int(parts[2]))
         except (OSError, ValueError, IndexError):
             return False
-
-
-Exists = Callable[[str], bool]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ValidationError
 
 from pipeline.errors import RecordInvalid, UsageError
-from pipeline.ledger.check import check_chain, history
+from pipeline.ledger.check import Finding, check_chain, history
 from pipeline.operations import site as sites
 from pipeline.operations.site import Site
 from pipeline.records import paths
@@ -52,15 +52,6 @@ class Told:
     subject: str
     record: Record | None
     ordinal: int | None
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that does not hold, or (`foreign`) a commit that no transaction made."""
-
-    commit: str
-    problem: str
-    foreign: bool = False
 
 
 @dataclass(frozen=True)
@@ -111,7 +102,7 @@ def check(site: Site) -> Checked:
     tip = standing.tip
     transactions, found = check_chain(refs, tip, site.decide, site.adopt, site.reducer, validate)
     aside = [sites.told_of(each) for each in standing.state.quarantined]
-    findings = [Finding(each.commit, each.problem, each.foreign) for each in found]
+    findings = list(found)
     return Checked(tip, transactions, findings, aside)
 
 
