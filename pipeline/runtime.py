@@ -12,7 +12,10 @@ from typing import Any
 
 from pipeline.coordination.adoption import adopt
 from pipeline.coordination.reducer import REDUCER_VERSION, decide, genesis
+from pipeline.edge.bare import make_bare
 from pipeline.edge.clock import SystemClock
+from pipeline.edge.git_objects import TreeView, parse_commit
+from pipeline.edge.git_refs import GitRefs
 from pipeline.edge.identity import SystemProcesses, SystemRandomness, machine_id
 from pipeline.errors import (
     ConfigInvalid,
@@ -24,9 +27,7 @@ from pipeline.errors import (
     RecordInvalid,
     UsageError,
 )
-from pipeline.ledger.git_refs import GitRefs, make_bare
 from pipeline.ledger.ledger import Ledger, Settings, initialise
-from pipeline.ledger.objects import TreeView, parse_commit
 from pipeline.ledger.store import Store
 from pipeline.operations import site as sites
 from pipeline.operations.settings import LocalSettings, masked, resolve
@@ -204,7 +205,7 @@ def _begin(refs: GitRefs, builders: list[Builder], config: BuildConfig) -> str:
 
 def _embed(settings: LocalSettings, refs: GitRefs) -> None:
     """Makes the embedded ledger on first use; of two at once one is quicker and both are content."""
-    if (refs.clone / refs.ref).exists():
+    if (refs.clone.folder / refs.ref).exists():
         return
     if not (Path(settings.ledger) / "HEAD").exists():
         make_bare(Path(settings.ledger))

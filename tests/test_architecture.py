@@ -229,7 +229,7 @@ def test_every_import_upwards_is_noticed(room: str) -> None:
         ("pipeline.coordination.x", "import os.path", "imports os"),
         ("pipeline.coordination.x", "from pathlib import Path", "imports pathlib"),
         ("pipeline.operations.x", "from pipeline.edge.clock import SystemClock", "imports SystemClock"),
-        ("pipeline.operations.x", "from pipeline.ledger.git_refs import GitRefs", "imports GitRefs"),
+        ("pipeline.operations.x", "from pipeline.edge.git_refs import GitRefs", "imports GitRefs"),
         ("pipeline.builds.x", "from datetime import datetime\nx = datetime.now()", "asks for the time"),
         ("pipeline.ledger.x", "from .objects import Commit", "imports relatively"),
         ("tasks", "import pydantic", "tasks loads pydantic at start-up"),

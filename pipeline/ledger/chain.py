@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.edge.git_objects import Commit, Overlay, TreeView, changed_paths
 from pipeline.errors import LedgerError, PipelineError, RecordTooNew
-from pipeline.ledger.objects import Commit, Overlay, TreeView, changed_paths
 from pipeline.records import paths
 from pipeline.records.base import dump, load
 from pipeline.records.decisions import Adopt, Change, Context, Decide, Refusal, View

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from pipeline.edge.git_objects import Commit, TreeView, parse_commit, write_tree
+from pipeline.edge.ref_store import RefStore
 from pipeline.errors import PipelineError, RecordTooNew
 from pipeline.ledger import chain
-from pipeline.ledger.objects import Commit, TreeView, parse_commit, write_tree
-from pipeline.ledger.ports import RefStore
 from pipeline.records.decisions import Adopt, Decide
 from pipeline.records.ledger import Transaction
 

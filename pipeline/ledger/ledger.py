@@ -31,7 +31,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipeline.edge.clock import Clock
+from pipeline.edge.git_objects import (
+    RENEW,
+    Commit,
+    Object,
+    TreeView,
+    make,
+    make_commit,
+    parse_commit,
+    write_tree,
+)
 from pipeline.edge.identity import Processes, Randomness
+from pipeline.edge.ref_store import RefStore
 from pipeline.errors import (
     LedgerBusy,
     LedgerError,
@@ -46,17 +57,6 @@ from pipeline.errors import (
 from pipeline.ledger import chain
 from pipeline.ledger.chain import Batch, WriterConflict
 from pipeline.ledger.check import recompute
-from pipeline.ledger.objects import (
-    RENEW,
-    Commit,
-    Object,
-    TreeView,
-    make,
-    make_commit,
-    parse_commit,
-    write_tree,
-)
-from pipeline.ledger.ports import RefStore
 from pipeline.ledger.store import Entry, Kind, Outbox, Store
 from pipeline.records import paths
 from pipeline.records.decisions import Adopt, Decide, View

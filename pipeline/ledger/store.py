@@ -39,9 +39,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from pipeline.edge.disk import flush_folder, network_filesystem
 from pipeline.errors import StoreError
 from pipeline.ledger.chain import Item
-from pipeline.ledger.disk import flush_folder, network_filesystem
 from pipeline.records.ledger import Evidence
 
 Kind = Literal["deliver", "attached"]

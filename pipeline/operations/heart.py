@@ -13,9 +13,9 @@ from typing import Any
 
 import psutil
 
+from pipeline.edge.git_objects import TreeView, parse_commit
 from pipeline.edge.identity import Randomness
 from pipeline.errors import PipelineError
-from pipeline.ledger.objects import TreeView, parse_commit
 from pipeline.operations.pulse import Pulse
 from pipeline.records import paths
 from pipeline.records.base import load

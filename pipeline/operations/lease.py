@@ -26,10 +26,10 @@ from typing import Any
 
 from pipeline.coordination import leases
 from pipeline.coordination.leases import Silence
+from pipeline.edge.git_objects import TreeView, parse_commit
 from pipeline.edge.identity import boot_id
+from pipeline.edge.ref_store import RefStore
 from pipeline.errors import Fenced, LeaseHeld, PipelineError, Refused
-from pipeline.ledger.objects import TreeView, parse_commit
-from pipeline.ledger.ports import RefStore
 from pipeline.operations import site as sites
 from pipeline.operations.pulse import Pulse
 from pipeline.operations.site import Site

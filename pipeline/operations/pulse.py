@@ -19,8 +19,8 @@ from typing import Any, Literal
 
 from pipeline.edge.clock import Clock
 from pipeline.edge.identity import Processes
+from pipeline.edge.ref_store import RefStore
 from pipeline.errors import LedgerUnreachable, PipelineError
-from pipeline.ledger.ports import RefStore
 from pipeline.records import paths
 from pipeline.records.base import dump, dump_json, load, load_json
 from pipeline.records.builders import Heartbeat

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from typing import Protocol, runtime_checkable
 
 from pipeline.builds.checks import Check
-from pipeline.ledger.memory import beat_objects
-from pipeline.ledger.objects import Object
+from pipeline.edge.git_objects import Object
+from pipeline.edge.ref_store import beat_objects
 from pipeline.operations.site import Site
 
 _PLACE = "refs/pipeline/probe"

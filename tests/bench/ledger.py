@@ -19,13 +19,14 @@ from typing import Any
 
 from pipeline.coordination.adoption import adopt
 from pipeline.coordination.reducer import REDUCER_VERSION, decide, genesis
+from pipeline.edge.bare import make_bare
 from pipeline.edge.clock import SystemClock
+from pipeline.edge.git_objects import TreeView, make_commit, parse_commit, write_tree
+from pipeline.edge.git_refs import GitRefs
 from pipeline.edge.identity import SystemProcesses, SystemRandomness
 from pipeline.edge.process import run
 from pipeline.ledger.chain import encode_message
-from pipeline.ledger.git_refs import GitRefs, make_bare
 from pipeline.ledger.ledger import Ledger, Settings, initialise
-from pipeline.ledger.objects import TreeView, make_commit, parse_commit, write_tree
 from pipeline.ledger.store import Store
 from pipeline.records import paths
 from pipeline.records.base import dump_json
@@ -86,8 +87,15 @@ class Side:
 
     def push(self, to: str) -> None:
         """The baseline: a plain push of what the last transaction made."""
-        words = ["git", "--git-dir", self.refs.clone, "push", to, f"{self.store.tip()}:{self.refs.ref}"]
-        run(words, env=self.refs._env)
+        words = [
+            "git",
+            "--git-dir",
+            self.refs.clone.folder,
+            "push",
+            to,
+            f"{self.store.tip()}:{self.refs.ref}",
+        ]
+        run(words, env=self.refs.remote.env)
 
 
 def timed(act: Callable[[], None]) -> float:

@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 from pipeline.coordination.reducer import REDUCER_VERSION, genesis
+from pipeline.edge.bare import make_bare
 from pipeline.edge.clock import SystemClock
+from pipeline.edge.git_refs import GitRefs
 from pipeline.edge.identity import SystemRandomness
-from pipeline.ledger.git_refs import GitRefs, make_bare
 from pipeline.ledger.ledger import initialise
 from pipeline.records.base import dump
 from pipeline.records.builders import Builder

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.edge.bare import make_bare
+from pipeline.edge.git_objects import EMPTY_TREE, FILE_MODE, Object, TreeEntry, make, make_commit, make_tree
+from pipeline.edge.git_refs import GitRefs
+from pipeline.edge.memory_refs import MemoryRefs, MemoryRemote
 from pipeline.edge.process import run
+from pipeline.edge.ref_store import RefStore
 from pipeline.errors import LedgerUnreachable
-from pipeline.ledger.git_refs import GitRefs, make_bare
-from pipeline.ledger.memory import MemoryRefs, MemoryRemote
-from pipeline.ledger.objects import EMPTY_TREE, FILE_MODE, Object, TreeEntry, make, make_commit, make_tree
-from pipeline.ledger.ports import RefStore
 from tests.contracts.web import serve_git
 
 Client = Callable[[str], RefStore]

@@ -13,17 +13,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import LedgerRefused, LedgerRewound, PipelineError
-from pipeline.ledger.chain import read_state
-from pipeline.ledger.check import history
-from pipeline.ledger.memory import Fault, MemoryRefs, MemoryRemote
-from pipeline.ledger.objects import (
+from pipeline.edge.git_objects import (
     TreeView,
     make_commit,
     parse_commit,
     write_tree,
 )
-from pipeline.ledger.ports import Pushed
+from pipeline.edge.memory_refs import Fault, MemoryRefs, MemoryRemote
+from pipeline.edge.ref_store import Pushed
+from pipeline.errors import LedgerRefused, LedgerRewound, PipelineError
+from pipeline.ledger.chain import read_state
+from pipeline.ledger.check import history
 from tests.ledger.toy import LOG, CountedRandomness, Node, begin, invariant
 
 _WATCHED = {"look", "begin_attempt", "clear_attempt", "settle", "answer_unpushed", "rebirth", "advance_tip"}

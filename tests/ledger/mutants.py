@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
 
+from pipeline.edge.git_clone import GitClone
+from pipeline.edge.git_objects import make_commit, write_tree
 from pipeline.errors import LedgerRewound, PipelineError
 from pipeline.ledger import chain, store
 from pipeline.ledger import ledger as transactions
-from pipeline.ledger.git_refs import GitRefs
 from pipeline.ledger.ledger import Ledger
-from pipeline.ledger.objects import make_commit, write_tree
 from pipeline.ledger.store import Store
 from pipeline.records import paths
 from tests.ledger.toy import CountedRandomness, FakeProcesses
@@ -312,7 +312,7 @@ mutant(
 mutant(
     "cut-is-whole",
     "a shallow clone is taken for the whole history",
-    (GitRefs, "_cut", lambda real: lambda self: set()),
+    (GitClone, "cut", lambda real: lambda self: set()),
 )
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.edge.ref_store import Pushed
 from pipeline.errors import LedgerRefused, OutcomeUnknown
-from pipeline.ledger.ports import Pushed
 from tests.ledger.test_attacks_numbers import Killed, World, kill
 from tests.ledger.toy import Between, Node, faults, invariant
 

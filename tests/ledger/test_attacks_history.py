@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from pipeline.coordination.reducer import decide, genesis
+from pipeline.edge.bare import make_bare
+from pipeline.edge.git_refs import GitRefs
+from pipeline.edge.memory_refs import MemoryRefs, MemoryRemote
 from pipeline.edge.process import run
 from pipeline.errors import LedgerError, LedgerRewound, StoreError
-from pipeline.ledger.git_refs import GitRefs, make_bare
 from pipeline.ledger.ledger import initialise
-from pipeline.ledger.memory import MemoryRefs, MemoryRemote
 from pipeline.records import paths
 from pipeline.records.base import load
 from pipeline.records.builders import Builder
@@ -239,7 +240,7 @@ def shallow(tmp_path: Path) -> tuple[Node, Path]:
     run(["git", "clone", "-q", "--bare", "--depth=2", f"file://{bare}", cut])
     run(["rm", "-rf", tmp_path / "one.git"])
     one.refs = GitRefs(tmp_path / "cut-clone.git", f"file://{cut}")
-    run(["git", "clone", "-q", "--bare", "--depth=2", f"file://{bare}", one.refs.clone])
+    run(["git", "clone", "-q", "--bare", "--depth=2", f"file://{bare}", one.refs.clone.folder])
     return one, backup
 
 

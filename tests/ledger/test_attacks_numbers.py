@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.ledger.git_refs import GitRefs, make_bare
-from pipeline.ledger.memory import MemoryRefs, MemoryRemote
+from pipeline.edge.bare import make_bare
+from pipeline.edge.git_refs import GitRefs
+from pipeline.edge.memory_refs import MemoryRefs, MemoryRemote
 from tests.ledger.toy import Between, Node, begin, faults, invariant
 
 

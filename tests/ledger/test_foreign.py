@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.ledger.memory import MemoryRefs, MemoryRemote
-from pipeline.ledger.objects import TreeView, make_commit, parse_commit, write_tree
+from pipeline.edge.git_objects import TreeView, make_commit, parse_commit, write_tree
+from pipeline.edge.memory_refs import MemoryRefs, MemoryRemote
 from tests.ledger.toy import LOG, Node, begin
 
 

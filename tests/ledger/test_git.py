@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.edge.bare import make_bare
+from pipeline.edge.git_objects import make
+from pipeline.edge.git_refs import GitRefs
+from pipeline.edge.memory_refs import MemoryRefs, MemoryRemote
 from pipeline.edge.process import run
-from pipeline.errors import LedgerError, LedgerRefLocked, LedgerUnreachable, StoreError
-from pipeline.ledger.git_refs import GitRefs, make_bare
-from pipeline.ledger.memory import MemoryRefs, MemoryRemote
-from pipeline.ledger.objects import make
-from pipeline.ledger.ports import Pushed
-from pipeline.ledger.receive import push_request, read_report
+from pipeline.edge.ref_store import Pushed
+from pipeline.errors import LedgerError, LedgerRefLocked, StoreError
 from tests.ledger.toy import Node, begin
 
 
@@ -45,8 +45,8 @@ def test_clone_after_a_power_loss(tmp_path: Path, bare: Path, damage: str) -> No
     one = Node("one", tmp_path, GitRefs(tmp_path / "one.git", str(bare)))
     one.append("a")
     one.ids()
-    clone = one.refs.clone
-    one.refs._note(one.store.tip())
+    clone = one.refs.clone.folder
+    one.refs.clone.note(one.store.tip())
     if damage == "truncated":
         for place in loose(clone):
             place.write_bytes(place.read_bytes()[:-7])
@@ -71,9 +71,9 @@ def test_clone_that_was_removed_is_made_anew(tmp_path: Path, bare: Path) -> None
     """The clone is a cache: without it the next command goes on, and knows what it has seen."""
     one = Node("one", tmp_path, GitRefs(tmp_path / "one.git", str(bare)))
     one.append("a")
-    run(["rm", "-rf", one.refs.clone])
+    run(["rm", "-rf", one.refs.clone.folder])
     again = one.reopen()
-    again.refs = again.ledger.refs = GitRefs(one.refs.clone, str(bare))
+    again.refs = again.ledger.refs = GitRefs(one.refs.clone.folder, str(bare))
     assert again.append("b")["ok"]
     assert again.ids() == ["a", "b"]
 
@@ -95,21 +95,12 @@ def test_address_that_git_rewrites_both_ways(tmp_path: Path, bare: Path, home: P
     assert one.append("a")["ok"]
 
 
-def test_credentials_are_in_no_message(tmp_path: Path) -> None:
-    """User and password of an address are shown nowhere."""
-    refs = GitRefs(tmp_path / "one.git", "https://robot:s3cret@127.0.0.1:1/x.git", timeout=20)
-    with pytest.raises(LedgerUnreachable) as caught:
-        refs.tip()
-    assert "s3cret" not in str(caught.value)
-    assert "127.0.0.1" in caught.value.message
-
-
 def test_clone_that_cannot_be_written(tmp_path: Path, bare: Path) -> None:
     """A clone on a full or read-only disk is an error of this machine; what was asked waits."""
     one = Node("one", tmp_path, GitRefs(tmp_path / "one.git", str(bare)))
     one.append("a")
-    run(["rm", "-rf", one.refs.clone / "objects"])
-    (one.refs.clone / "objects").write_bytes(b"in the way")
+    run(["rm", "-rf", one.refs.clone.folder / "objects"])
+    (one.refs.clone.folder / "objects").write_bytes(b"in the way")
     with pytest.raises(StoreError, match="cannot be written"):
         one.append("b")
     assert [e.request["id"] for e in one.store.look().entries] == ["b"]
@@ -123,7 +114,7 @@ def test_maintenance_keeps_what_is_reached(tmp_path: Path, bare: Path) -> None:
         one.append(str(number))
         one.refs.beat("refs/pipeline/heartbeat/build1", b"%d\n" % number)
     hours_ago = time.time() - 3 * 3600
-    for folder in (bare, one.refs.clone):
+    for folder in (bare, one.refs.clone.folder):
         for place in loose(folder):
             os.utime(place, (hours_ago, hours_ago))
         for number in range(20):
@@ -138,23 +129,13 @@ def test_maintenance_keeps_what_is_reached(tmp_path: Path, bare: Path) -> None:
     assert len(loose(bare)) == before
     (bare / "objects/tmp_objdir-incoming-x").rmdir()
     one.ledger.maintain()
-    for folder in (bare, one.refs.clone):
+    for folder in (bare, one.refs.clone.folder):
         assert list((folder / "objects/pack").glob("*.pack"))
         assert len(loose(folder)) < 3
-    again = Node("again", tmp_path, GitRefs(one.refs.clone, str(bare)))
+    again = Node("again", tmp_path, GitRefs(one.refs.clone.folder, str(bare)))
     assert again.append("after")["ok"]
     assert again.ids() == ["0", "1", "2", "3", "4", "after"]
     assert again.findings() == []
-
-
-def test_words_on_a_cut_connection_are_no_verdict(tmp_path: Path, bare: Path) -> None:
-    """Without the remote's own report a push is unknown, whatever was said before the line went dead."""
-    refs = GitRefs(tmp_path / "one.git", "host:x")
-    script = tmp_path / "ssh"
-    script.write_text("#!/bin/sh\necho 'remote: Permission denied' >&2\nexit 1\n", encoding="ascii")
-    script.chmod(0o755)
-    refs._env["GIT_SSH_COMMAND"] = str(script)
-    assert refs._push([], "refs/heads/x:refs/heads/y").kind == "unknown"
 
 
 def test_lock_of_another_push_is_waited_for(tmp_path: Path) -> None:
@@ -196,27 +177,3 @@ def test_budget_coalesces(tmp_path: Path) -> None:
     assert one.clock.boottime() - began == pytest.approx(10.0)
     assert one.ledger.counts.pushes == 2
     assert one.ids() == ["a", "b", "m1", "m2", "m3"]
-
-
-def test_request_is_as_the_protocol_says() -> None:
-    """A push is one command line, a flush, and a pack that carries its own checksum."""
-    said = push_request("refs/heads/x", None, "1" * 40, [make("blob", b"x" * 300)])
-    assert said[4:].startswith(b"0" * 40 + b" " + b"1" * 40 + b" refs/heads/x\0report-status0000PACK")
-    assert int(said[:4], 16) == said.index(b"0000PACK")
-
-
-@pytest.mark.parametrize(
-    ("said", "before", "verdict"),
-    [
-        (b"", None, ""),
-        (b"0032" + b"2" * 40 + b" re", None, ""),
-        (b"003f" + b"2" * 40 + b" refs/heads/x\0caps0000", "2" * 40, ""),
-        (b"000eunpack ok\n0014ok refs/heads/x\n0000", None, "ok"),
-        (b"000eunpack ok\n0022ng refs/heads/x hook declined\n0000", None, "ng hook declined"),
-        (b"0019unpack unpacker error\n", None, "ng unpacker error: unpacker error"),
-        (b"zzzz", None, ""),
-    ],
-)
-def test_report_is_read_or_missing(said: bytes, before: str | None, verdict: str) -> None:
-    """Only a whole report is a verdict; anything cut or garbled is none."""
-    assert read_report(said, "refs/heads/x") == (before, verdict)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from pipeline.edge.memory_refs import MemoryRefs, MemoryRemote
 from pipeline.errors import StoreError
-from pipeline.ledger.disk import network_filesystem
-from pipeline.ledger.memory import MemoryRefs, MemoryRemote
 from pipeline.ledger.store import Store
 from pipeline.records.ledger import Evidence
 from tests.ledger.toy import OPEN, WHEN, Node, begin
@@ -165,17 +163,3 @@ def test_copy_on_another_machine_is_reborn(store: Store) -> None:
     OPEN.append(Store(store.folder, identity="other machine", new_id="second"))
     outbox = OPEN[-1].look()
     assert (outbox.writer, outbox.closes, outbox.entries[0].writer) == ("second", ("first",), "first")
-
-
-@pytest.mark.parametrize(
-    ("kind", "refused"),
-    [("nfs4", True), ("cifs", True), ("fuse.sshfs", True), ("9p", True), ("ext4", False), ("overlay", False)],
-)
-def test_network_file_systems_are_told(tmp_path: Path, kind: str, refused: bool) -> None:
-    """File systems of other machines, where locks do not hold, are told by the mount that a folder is on."""
-    device = tmp_path.stat().st_dev
-    mounts = (
-        "22 1 0:1 / /proc rw - proc proc rw\n"
-        f"30 1 {os.major(device)}:{os.minor(device)} / /home rw,relatime shared:1 - {kind} host:/x rw\n"
-    )
-    assert network_filesystem(tmp_path, mounts) == (kind if refused else None)

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.edge.bare import make_bare
+from pipeline.edge.git_refs import GitRefs
+from pipeline.edge.memory_refs import Fault, MemoryRefs, MemoryRemote
+from pipeline.edge.ref_store import Pushed
 from pipeline.errors import LedgerMissing, LedgerRefused, NotALedger, OutcomeUnknown
-from pipeline.ledger.git_refs import GitRefs, make_bare
-from pipeline.ledger.memory import Fault, MemoryRefs, MemoryRemote
-from pipeline.ledger.ports import Pushed
 from tests.ledger.toy import Node, begin, faults
 
 MakeNode = Callable[[str], Node]

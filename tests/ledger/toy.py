@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.edge.clock import ManualClock
+from pipeline.edge.memory_refs import Fault, MemoryRemote
+from pipeline.edge.ref_store import RefStore
 from pipeline.errors import RecordInvalid
 from pipeline.ledger.chain import read_state
 from pipeline.ledger.check import Finding, check_chain, history
 from pipeline.ledger.ledger import Ledger, Settings, initialise
-from pipeline.ledger.memory import Fault, MemoryRemote
-from pipeline.ledger.ports import RefStore
 from pipeline.ledger.store import Store
 from pipeline.records import paths
 from pipeline.records.base import dump

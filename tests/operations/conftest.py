@@ -13,8 +13,8 @@ from pipeline.coordination.adoption import adopt
 from pipeline.coordination.reducer import REDUCER_VERSION, decide, genesis
 from pipeline.edge.clock import ManualClock
 from pipeline.edge.identity import machine_id
+from pipeline.edge.memory_refs import MemoryRefs, MemoryRemote
 from pipeline.ledger.ledger import Ledger, Settings, initialise
-from pipeline.ledger.memory import MemoryRefs, MemoryRemote
 from pipeline.ledger.store import Store
 from pipeline.operations.settings import resolve
 from pipeline.operations.site import Site

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.ledger.memory import MemoryRemote
+from pipeline.edge.memory_refs import MemoryRemote
 from pipeline.operations import journal
 from pipeline.operations.journal import AttemptRecord
 from pipeline.operations.overview import overview

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pipeline.edge.machine_lock import MachineLock
+from pipeline.edge.memory_refs import MemoryRemote
 from pipeline.errors import LedgerError, OutcomeUnknown
-from pipeline.ledger.memory import MemoryRemote
 from pipeline.operations import journal, queue
 from pipeline.operations.journal import AttemptRecord
 from pipeline.operations.recover import recover

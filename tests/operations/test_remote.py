@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.builds.checks import Check
+from pipeline.edge.bare import make_bare
+from pipeline.edge.git_refs import GitRefs
+from pipeline.edge.ref_store import beat_objects
 from pipeline.errors import LedgerUnreachable
-from pipeline.ledger.git_refs import GitRefs, make_bare
-from pipeline.ledger.memory import beat_objects
 from pipeline.operations.remote import probe
 from pipeline.operations.site import Site
 from tests.operations.conftest import MakeSite

@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from pipeline.ledger.objects import Object
+from pipeline.edge.git_objects import Object
 
 _ZERO = "0" * 40
 _TYPES = {"commit": 1, "tree": 2, "blob": 3}

@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from pipeline.edge.git_objects import FILE_MODE, Object, TreeEntry, make, make_commit, make_tree
 from pipeline.errors import LedgerError
-from pipeline.ledger.objects import Object
 
 
 @dataclass(frozen=True)
@@ -62,3 +62,10 @@ class RefStore(Protocol):
 
     def maintain(self) -> None:
         """Keeps what is local, and a remote of our own, small. Does nothing unless it is due."""
+
+
+def beat_objects(data: bytes) -> list[Object]:
+    """Returns the blob, the tree and the parentless commit of a heartbeat; the commit comes last."""
+    blob = make("blob", data)
+    tree = make_tree({"heartbeat.json": TreeEntry(FILE_MODE, blob.oid)})
+    return [blob, tree, make_commit(tree.oid, [], "heartbeat <heartbeat@builders.invalid>", 0, "heartbeat\n")]

@@ -10,18 +10,14 @@ import threading
 from collections.abc import Callable, Collection, Iterable
 from typing import Literal
 
-from pipeline.errors import LedgerUnreachable
-from pipeline.ledger.objects import (
+from pipeline.edge.git_objects import (
     EMPTY_TREE,
-    FILE_MODE,
     Object,
-    TreeEntry,
     make,
-    make_commit,
-    make_tree,
     parse_commit,
 )
-from pipeline.ledger.ports import Pushed
+from pipeline.edge.ref_store import Pushed, beat_objects
+from pipeline.errors import LedgerUnreachable
 
 #: What a fault may do to one request: nothing, lose it before the server has it, lose the answer, or keep
 #: the request under way until the remote's `arrive` is called, whatever became of its sender.
@@ -148,13 +144,6 @@ class MemoryRefs:
 
     def maintain(self) -> None:
         pass
-
-
-def beat_objects(data: bytes) -> list[Object]:
-    """Returns the blob, the tree and the parentless commit of a heartbeat; the commit comes last."""
-    blob = make("blob", data)
-    tree = make_tree({"heartbeat.json": TreeEntry(FILE_MODE, blob.oid)})
-    return [blob, tree, make_commit(tree.oid, [], "heartbeat <heartbeat@builders.invalid>", 0, "heartbeat\n")]
 
 
 def _only_blob(tree: Object) -> str:

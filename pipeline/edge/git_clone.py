@@ -1,0 +1,171 @@
+"""The clone beside the outbox: git's objects read and written in process, as loose files.
+
+It is a cache; nothing in it has to survive.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import zlib
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from threading import get_ident
+
+from pipeline.edge.bare import make_bare
+from pipeline.edge.git_objects import EMPTY_TREE, Object
+from pipeline.edge.git_remote import GitRemote
+from pipeline.edge.identity import boot_id
+from pipeline.edge.process import Finished
+from pipeline.errors import StoreError
+from pipeline.records import paths
+
+_FETCH = ("--no-tags", "--no-write-fetch-head", "--no-auto-maintenance")
+_READ_FIRST = (paths.LEDGER, paths.JOBS, paths.LOCKS, paths.MESSAGES, paths.MAILBOX, paths.REGISTRY)
+
+
+class GitClone:
+    """What is known locally of one branch of a remote: a bare repository, made on first use."""
+
+    def __init__(self, folder: Path, remote: GitRemote, ref: str) -> None:
+        self.folder = folder
+        self.written: list[Object] = []
+        self._remote = remote
+        self._ref = ref
+        self._cache: dict[str, Object] = {EMPTY_TREE.oid: EMPTY_TREE}
+        self._ready = False
+
+    # ------------------------------------------------------------ objects
+
+    def read(self, oid: str) -> Object | None:
+        """Returns an object, or None."""
+        found = self._cache.get(oid) or self._loose(oid)
+        if found is None:
+            # What a commit is looked at for is asked for with it: one process instead of six.
+            beside = ["^{tree}", ":coordination", *(f":{path}" for path in _READ_FIRST)]
+            self.read_packed([oid, *(oid + each for each in beside)])
+            return self._cache.get(oid)
+        self._keep(found)
+        return found
+
+    def has(self, oid: str) -> bool:
+        """Says whether an object is here, without a git process: in memory or as a loose file."""
+        return oid in self._cache or self._loose(oid) is not None
+
+    def read_packed(self, oids: Collection[str]) -> None:
+        """Reads objects that are not here as loose files, all with one git process."""
+        self.ensure()
+        oids = [oid for oid in oids if oid not in self._cache]
+        out = self.git(["cat-file", "--batch"], input="".join(f"{oid}\n" for oid in oids).encode()).stdout
+        at = 0
+        while at < len(out):
+            end = out.index(b"\n", at)
+            words = out[at:end].decode().split(" ")
+            at = end + 1
+            if len(words) == 3 and words[1] in ("blob", "tree", "commit"):
+                size = int(words[2])
+                self._keep(Object(words[0], words[1], out[at : at + size]))
+                at += size + 1
+
+    def write(self, objects: Iterable[Object]) -> None:
+        """Makes objects known. Not durable. Afterwards they are what was `written` last."""
+        self.ensure()
+        self.written = list(objects)
+        for item in self.written:
+            self._keep(item)
+            data = zlib.compress(b"%s %d\0" % (item.kind.encode(), len(item.data)) + item.data, 1)
+            self._replace(f"objects/{item.oid[:2]}/{item.oid[2:]}", data)
+
+    def _replace(self, name: str, data: bytes) -> None:
+        """Writes a file of the clone under another name and renames it. Not durable."""
+        place, temporary = f"{self.folder}/{name}", f"{self.folder}/tmp_{os.getpid()}.{get_ident()}"
+        try:
+            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+            try:
+                while data:
+                    data = data[os.write(handle, data) :]
+            finally:
+                os.close(handle)
+            try:
+                os.replace(temporary, place)  # noqa: PTH105 (a third of the time of Path.replace)
+            except FileNotFoundError:
+                Path(place).parent.mkdir(parents=True, exist_ok=True)
+                Path(temporary).replace(place)
+        except OSError as exc:
+            raise StoreError(
+                f"The clone {self.folder} cannot be written: {exc.strerror}.",
+                remedy="Free space there, and give this user write access; nothing was lost.",
+            ) from exc
+
+    def _loose(self, oid: str) -> Object | None:
+        try:
+            raw = zlib.decompress(self._place(oid).read_bytes())
+        except (OSError, zlib.error):
+            return None
+        head, _, data = raw.partition(b"\0")
+        return Object(oid, head.split(b" ")[0].decode(), data)
+
+    def _keep(self, found: Object) -> None:
+        if len(self._cache) > 20_000:
+            self._cache = {EMPTY_TREE.oid: EMPTY_TREE}
+        self._cache[found.oid] = found
+
+    def _place(self, oid: str) -> Path:
+        return self.folder / "objects" / oid[:2] / oid[2:]
+
+    # ------------------------------------------------------------ as a repository
+
+    def git(self, words: list[str], *, input: bytes = b"", check: bool = True) -> Finished:
+        """Runs a git command here."""
+        return self._remote.git(self.folder, words, input=input, check=check)
+
+    def fetch(self, refs: Iterable[str], *options: str) -> None:
+        """Brings refs of the remote. Raises the LedgerError that git's words mean."""
+        self._remote.ask(self.folder, ["fetch", "--quiet", *options, *_FETCH, self._remote.address, *refs])
+
+    def ensure(self) -> None:
+        """Makes the clone on first use; after a reboot, which may have been a power loss, mends it first."""
+        if self._ready:
+            return
+        if not (self.folder / "HEAD").exists():
+            make_bare(self.folder)
+        self._ready = True
+        boot = self.folder / "boot"
+        if not boot.exists() or boot.read_bytes() != boot_id().encode():
+            self.check_objects()
+            self._replace("boot", boot_id().encode())
+
+    def note(self, tip: str) -> None:
+        """Keeps a ref on the tip, so that fetches know what is here and nothing of it is pruned."""
+        self._replace(self._ref, f"{tip}\n".encode())
+
+    def cut(self) -> set[str]:
+        """Returns the commits below which this clone has no history."""
+        place = self.folder / "shallow"
+        return set(place.read_text(encoding="ascii").split()) if place.exists() else set()
+
+    def check_objects(self) -> int:
+        """Mends what a power loss left of the clone, and returns how many files were broken.
+
+        The clone is a cache: a loose object that is not what its name says goes, and if the ref, which tells
+        the next fetch what is here already, has not all below it any more, everything is fetched again.
+        """
+        broken = 0
+        for place in (self.folder / "objects").glob("[0-9a-f][0-9a-f]/*"):
+            try:
+                found = hashlib.sha1(zlib.decompress(place.read_bytes())).hexdigest()
+            except (OSError, zlib.error):
+                found = ""
+            if found != place.parent.name + place.name:
+                place.unlink(missing_ok=True)
+                broken += 1
+        noted = self.folder / self._ref
+        if noted.exists():
+            known = noted.read_bytes().strip().decode(errors="replace")
+            words = ["rev-list", "--objects", "--quiet", known]
+            if not re.fullmatch("[0-9a-f]{40}", known) or self.git(words, check=False).returncode != 0:
+                noted.unlink()
+                broken += 1
+                self.fetch([self._ref], "--refetch")
+        return broken
