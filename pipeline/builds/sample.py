@@ -14,9 +14,10 @@ permissions on disk do not survive every way of installing (`test_commit_ids_dep
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from pipeline.errors import SourceError
@@ -29,6 +30,9 @@ _MAIN_TIME_SECONDS: Final = 1_748_736_000
 _BRANCH_TIME_SECONDS: Final = _MAIN_TIME_SECONDS + 3600
 _AUTHOR: Final = "Sample Author <sample@example.invalid>"
 _MAIN_MARK: Final = 1
+
+#: The name of a repository that was made of the sample, wherever it lies.
+_REPOSITORY: Final = re.compile(r"sample-[0-9a-f]{12}\.git")
 
 #: What builds, Python and editors leave behind, by name.
 _IGNORED_NAMES: Final = (
@@ -121,6 +125,16 @@ def sample_digest(root: Path) -> str:
     for chunk in fast_import_stream(root):
         digest.update(chunk)
     return digest.hexdigest()
+
+
+def repository_name(root: Path) -> str:
+    """Returns what a repository that is made of the sample as it is now is called."""
+    return f"sample-{sample_digest(root)[:12]}.git"
+
+
+def is_repository(address: str) -> bool:
+    """Says whether an address names a repository that was made of the sample, on whatever machine."""
+    return _REPOSITORY.fullmatch(PurePosixPath(address).name) is not None
 
 
 def _commit(

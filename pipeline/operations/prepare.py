@@ -82,8 +82,9 @@ def prepare(site: Site, wanted: Wanted, *, check: bool = True) -> Prepared:
     """
     config = sites.build_config(site.state().view)
     address = wanted.source or config.cloudstack.repository
-    sampled = not address
-    address = address or sample_repository(site)
+    # A job from the queue names the sample as it lies on the builder that ordered it; each has its own.
+    sampled = not address or sample.is_repository(address)
+    address = sample_repository(site) if sampled else address
     overrides = RecipeOverrides(
         recipe=wanted.recipe or (_SAMPLE_RECIPE if sampled else None),
         packages=wanted.packages,
@@ -194,7 +195,7 @@ def recipe_folder() -> Path:
 def sample_repository(site: Site) -> str:
     """Makes the embedded sample a repository in the cache, anew when the sample has changed."""
     root = sample.sample_root()
-    place = site.settings.cache / f"sample-{sample.sample_digest(root)[:12]}.git"
+    place = site.settings.cache / sample.repository_name(root)
     if not (place / "HEAD").exists():
         making = place.with_name(f"{place.name}.{os.getpid()}.making")
         shutil.rmtree(making, ignore_errors=True)
