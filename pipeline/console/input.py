@@ -34,12 +34,15 @@ def read_text(text: str, file: str) -> str:
         raise UsageError("Give the text or a file, not both.")
     try:
         if file:
-            data = Path(file).read_bytes()
+            with Path(file).open("rb") as opened:
+                data = opened.read(_LIMIT + 1)
         elif text == "-":
-            data = sys.stdin.buffer.read(_LIMIT)
+            data = sys.stdin.buffer.read(_LIMIT + 1)
         else:
             return text
-        return data[:_LIMIT].decode()
+        if len(data) > _LIMIT:
+            raise UsageError(f"`{file or 'standard input'}` holds more than {_LIMIT:,} bytes.")
+        return data.decode()
     except OSError as exc:
         raise UsageError(f"`{file or 'standard input'}` cannot be read: {exc.strerror}.") from exc
     except UnicodeDecodeError as exc:

@@ -6,13 +6,21 @@ import itertools
 import re
 from collections.abc import Iterator, Sequence
 
-from pipeline.errors import NotFound, UsageError
+from pipeline.errors import NotFound, Refused, UsageError
 from pipeline.operations import site as sites
 from pipeline.operations.site import Site
 from pipeline.records import paths
 from pipeline.records.base import load
 from pipeline.records.decisions import View
-from pipeline.records.messages import MAXIMUM_SUBJECT, Mailbox, Message, MessageArchive, Messages
+from pipeline.records.messages import (
+    MAXIMUM_BODY,
+    MAXIMUM_SUBJECT,
+    Mailbox,
+    Message,
+    MessageArchive,
+    Messages,
+)
+from pipeline.records.names import check_name
 
 _ARCHIVE = "coordination/archive/messages"
 _TYPES = ("info", "warning", "error", "request")
@@ -29,16 +37,21 @@ def send(
 ) -> list[str]:
     """Sends one message to each recipient ("all" counts as one) and returns their ids.
 
-    Raises UsageError for what can be seen here, Refused for what only the ledger knows.
+    Raises UsageError for what can be seen here, Refused for what only the ledger knows. Where one of several
+    recipients cannot be sent to, none is.
     """
     if type not in _TYPES:
         raise UsageError(f"A message cannot be of type {type!r}.", remedy=f"One of: {', '.join(_TYPES)}.")
     if not subject.strip() or "\n" in subject:
         raise UsageError("A message needs a subject of one line.")
+    _insist_on_length("subject", subject, MAXIMUM_SUBJECT, "Put the rest into the body.")
+    _insist_on_length("body", body, MAXIMUM_BODY, "Send the rest as another message, or say where it lies.")
     if not to:
         raise UsageError("Nobody is named to send it to.", remedy="`all`, or builders with commas.")
+    everybody = list(dict.fromkeys(to))
+    _insist_on_recipients(site, everybody)
     ids = []
-    for recipient in to:
+    for recipient in everybody:
         request = {
             "kind": "message.send",
             "id": f"msg_{site.random.op()}",
@@ -54,8 +67,42 @@ def send(
     return ids
 
 
+def _insist_on_length(what: str, text: str, most: int, remedy: str) -> None:
+    if len(text) > most:
+        raise UsageError(f"The {what} has {len(text)} characters; {most} are allowed.", remedy=remedy)
+
+
+def _insist_on_recipients(site: Site, to: Sequence[str]) -> None:
+    """Refuses names that no builder can have; of several, also those that the ledger would refuse.
+
+    Of one alone the ledger itself says no, on the state as it is then.
+    """
+    for name in to:
+        if name != "all":
+            check_name("builder", name)
+    if len(to) == 1:
+        return
+    known = [b.name for b in sites.registry(site.state().view).builders]
+    for name in to:
+        if name == site.builder:
+            raise Refused(
+                f"{name} would send this to itself; nothing was sent.",
+                reason="own-message",
+                remedy="Leave it out.",
+            )
+        if name not in ("all", *known):
+            raise Refused(
+                f"No builder `{name}` is registered; nothing was sent.",
+                reason="unknown-builder",
+                remedy=f"Use some of: {', '.join(known)}.",
+            )
+
+
 def recipients(site: Site, short: str) -> list[str]:
-    """Reads `sm`'s recipients: `all`, a builder's name, or digits that end names (`12`: 1 and 2)."""
+    """Reads `sm`'s recipients: `all`, a builder's name, or digits that end names (`12`: 1 and 2).
+
+    A builder that is among several digits itself is left out.
+    """
     if short == "all":
         return ["all"]
     names = [b.name for b in sites.registry(site.state().view).builders]
@@ -64,7 +111,8 @@ def recipients(site: Site, short: str) -> list[str]:
     if re.fullmatch(r"\d{1,9}", short):
         found = {digit: [n for n in names if re.fullmatch(rf"\D+{digit}", n)] for digit in short}
         if all(len(n) == 1 for n in found.values()):
-            return [found[digit][0] for digit in dict.fromkeys(short)]
+            meant = [found[digit][0] for digit in dict.fromkeys(short)]
+            return [name for name in meant if name != site.builder] or meant
     raise UsageError(
         f"{short!r} names no builder.",
         remedy=f"`all`, or one of: {', '.join(names)}; digits stand for their ends.",

@@ -47,4 +47,5 @@ class Run:
         out, err = self._capsys.readouterr()
         assert "Traceback" not in out + err
         assert "defect" not in err
+        assert "pydantic" not in err, "a library's words are no message for a person"
         return Ended(code, out, err)

@@ -196,6 +196,13 @@ def test_errors_are_json_too(ask: Run) -> None:
     assert ended.err
 
 
+def test_a_file_without_end_is_no_message(ask: Run) -> None:
+    """A text from a file is read up to a limit, and one that is longer is refused, not cut."""
+    ended = ask("message.send", "build2", "hello", "--file", "/dev/zero")
+    assert ended.code == 2
+    assert "`/dev/zero` holds more than 1,000,000 bytes" in ended.err
+
+
 # ------------------------------------------------------------ settings
 
 

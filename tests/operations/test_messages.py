@@ -33,10 +33,11 @@ def test_read_and_acknowledged_are_per_recipient(make_site: MakeSite) -> None:
 
 
 @pytest.mark.parametrize(
-    ("short", "meant"), [("2", ["build2"]), ("12", ["build1", "build2"]), ("all", ["all"])]
+    ("short", "meant"),
+    [("2", ["build2"]), ("12", ["build2"]), ("21", ["build2"]), ("1", ["build1"]), ("all", ["all"])],
 )
 def test_short_recipients(make_site: MakeSite, short: str, meant: list[str]) -> None:
-    """`sm`'s digits stand for the ends of builders' names."""
+    """`sm`'s digits stand for the ends of builders' names; among several the sender is left out."""
     assert messages.recipients(make_site("build1"), short) == meant
 
 
@@ -53,6 +54,43 @@ def test_unknown_recipient_is_refused_by_the_ledger(make_site: MakeSite) -> None
     with pytest.raises(Refused) as caught:
         messages.send(make_site("build1"), ["build9"], "hello", "text")
     assert caught.value.reason == "unknown-builder"
+
+
+@pytest.mark.parametrize(
+    ("to", "reason"),
+    [(["build2", "build9"], "unknown-builder"), (["build2", "build1"], "own-message")],
+)
+def test_of_several_recipients_all_get_it_or_none(make_site: MakeSite, to: list[str], reason: str) -> None:
+    """Where one recipient cannot be sent to, the others get nothing that a second try would double."""
+    one = make_site("build1")
+    with pytest.raises(Refused) as caught:
+        messages.send(one, to, "hello", "text")
+    assert caught.value.reason == reason
+    assert messages.listed(one) == []
+
+
+@pytest.mark.parametrize(
+    ("to", "subject", "body", "said"),
+    [
+        ("../x", "hello", "", "'../x' cannot be the name of a builder"),
+        ("build2", "x" * 101, "", "The subject has 101 characters; 100 are allowed."),
+        ("build2", "hello", "x" * 10_001, "The body has 10001 characters; 10000 are allowed."),
+    ],
+)
+def test_what_cannot_be_sent_is_said_here(
+    make_site: MakeSite, to: str, subject: str, body: str, said: str
+) -> None:
+    """A recipient that nobody can be and a text that is too long are usage errors, in words for a person."""
+    with pytest.raises(UsageError) as caught:
+        messages.send(make_site("build1"), [to], subject, body)
+    assert said in caught.value.message
+
+
+def test_the_longest_message_is_sent(make_site: MakeSite) -> None:
+    """100 characters of subject and 10,000 of body arrive whole, letters of several bytes included."""
+    messages.send(make_site("build1"), ["build2"], "ß" * 100, "日" * 10_000)
+    (arrived,) = messages.listed(make_site("build2"))
+    assert (arrived.subject, arrived.body) == ("ß" * 100, "日" * 10_000)
 
 
 def test_subject_comes_from_the_first_line() -> None:
