@@ -52,7 +52,7 @@ def _as_json(report: Report) -> dict[str, Any]:
 def _show(report: Report) -> None:
     if report.status == "planned":
         show_json(plain(report.recipe))
-        say(f"Dry run: {report.branch} at {report.commit[:12]} can be built here. Nothing was recorded.")
+        say(f"Dry run: {report.branch} at {report.commit[:12]} on {report.builder}. Nothing was recorded.")
         return
     if report.status == "queued":
         print(f"{report.job_id} waits for {report.builder}; `invoke work --once` there runs it.")

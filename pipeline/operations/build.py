@@ -56,7 +56,8 @@ def build(site: Site, order: Order) -> list[Report]:
     recover(site, quiet=True)
     prepared = prepare(site, wanted)
     if order.dry_run:
-        return [_planned(site, wanted, prepared)]
+        site.say("Everything that can be checked is in order.")
+        return [_planned(site.builder, wanted, prepared)]
     queued = _hold_machine(site, lock, order, wanted, prepared)
     try:
         claimed = _claim(site, order, wanted, prepared, queued)
@@ -97,8 +98,15 @@ def _wanted(site: Site, order: Order) -> Wanted:
         raise UsageError("Which branch?", remedy="`invoke build --branch ExternalNew`")
     if not 1 <= order.priority <= 9:
         raise UsageError(f"{order.priority} is no priority.", remedy="1 is the most urgent, 9 the least.")
-    if order.timeout_minutes is not None and order.timeout_minutes < 0:
-        raise UsageError(f"{order.timeout_minutes} minutes is no timeout.")
+    if order.timeout_minutes is not None and order.timeout_minutes < 1:
+        raise UsageError(
+            f"{order.timeout_minutes} minutes is no timeout.",
+            remedy="Give 1 or more, or leave --timeout out: then the recipe's counts.",
+        )
+    if order.wait_seconds is not None and order.wait_seconds < 0:
+        raise UsageError(
+            f"{order.wait_seconds:g} seconds cannot be waited.", remedy="Give 0 or more, or leave --wait out."
+        )
     return Wanted(
         branch=check_name("branch", order.branch),
         commit=order.commit or None,
@@ -178,10 +186,20 @@ def _claim(site: Site, order: Order, wanted: Wanted, prepared: Prepared, queued:
 
 def _order_elsewhere(site: Site, order: Order, wanted: Wanted) -> list[Report]:
     """Puts the job into the queue for one builder, or one job each for all that build."""
-    view = site.state().view
-    names = [b.name for b in sites.registry(view).builders if b.builds]
-    targets = names if order.on == "all" else [check_name("builder", order.on or "")]
+    known = sites.registry(site.state().view).builders
+    targets = [b.name for b in known if b.builds]
+    if order.on != "all":
+        targets = [check_name("builder", order.on or "")]
+        if targets[0] not in [b.name for b in known]:
+            raise Refused(
+                f"No builder `{targets[0]}` is registered.",
+                reason="unknown-builder",
+                remedy=f"Use one of: {', '.join(b.name for b in known)}.",
+            )
     prepared = prepare(site, wanted, check=False)
+    if order.dry_run:
+        site.say(f"Note: whether {' and '.join(targets)} can build it only shows there.")
+        return [_planned(target, wanted, prepared) for target in targets]
     reports = []
     for target in targets:
         request = _request(site, wanted, prepared, new_job_id(site), order)
@@ -192,10 +210,8 @@ def _order_elsewhere(site: Site, order: Order, wanted: Wanted) -> list[Report]:
     return reports
 
 
-def _planned(site: Site, wanted: Wanted, prepared: Prepared) -> Report:
-    return Report(
-        "", "planned", wanted.branch, prepared.resolved.commit, site.builder, recipe=prepared.recipe
-    )
+def _planned(builder: str, wanted: Wanted, prepared: Prepared) -> Report:
+    return Report("", "planned", wanted.branch, prepared.resolved.commit, builder, recipe=prepared.recipe)
 
 
 def new_job_id(site: Site) -> str:

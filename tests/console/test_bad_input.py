@@ -34,6 +34,23 @@ def source(tmp_path: Path) -> Path:
 # ------------------------------------------------------------ branches, commits and sources
 
 
+@pytest.mark.parametrize("on", ["build2", "all"])
+def test_a_dry_run_for_another_builder_orders_nothing(run: Run, on: str) -> None:
+    """`--dry-run` records nothing, also where the job would only be put into the queue."""
+    ended = run("build", "--branch", "ExternalNew", "--on", on, "--dry-run", "--json")
+    planned = ended.json.get("jobs", [ended.json])
+    assert {each["status"] for each in planned} == {"planned"}
+    assert "build2" in {each["builder"] for each in planned}
+    assert run("job.list", "--json").json == []
+
+
+def test_a_builder_that_nobody_registered_is_refused_at_once(ask: Run) -> None:
+    """An order for it ends before the source is looked at, with the names that there are."""
+    ended = ask("build", "--branch", "x", "--source", "/nonexistent", "--on", "build9", "--dry-run")
+    assert ended.code == 40
+    assert "Use one of: build1, build2" in ended.err
+
+
 def test_near_names_of_a_branch_are_listed(ask: Run) -> None:
     """A branch that is not there ends with 51 and the names that are nearly the same."""
     ended = ask("build", "--branch", "ExternalNwe")
@@ -136,6 +153,8 @@ def test_what_is_no_commit_is_refused(ask: Run, source: Path, commit: str, code:
         (["build", "--branch", "x", "--timeout", "1.5"], "--timeout is '1.5'"),
         (["build", "--branch", "x", "--timeout", "-3"], "-3 minutes is no timeout"),
         (["build", "--branch", "x", "--wait", "soon"], "--wait is 'soon'"),
+        (["build", "--branch", "x", "--timeout", "0"], "0 minutes is no timeout"),
+        (["build", "--branch", "x", "--wait", "-1"], "-1 seconds cannot be waited"),
         (["build", "--branch", "x", "--on", "../x"], "'../x' cannot be the name of a builder"),
         (["build", "--brnach", "x"], "No idea what '--brnach' is"),
         (["biuld"], "No idea what 'biuld' is"),
