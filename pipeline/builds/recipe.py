@@ -21,7 +21,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
 from pipeline.builds import rules
-from pipeline.errors import ConfigInvalid
+from pipeline.errors import ConfigInvalid, RecordInvalid
 from pipeline.records import paths
 from pipeline.records.base import load_json
 from pipeline.records.builds import BuildConfig, BuildSettings, JavaSettings, Recipe, Toolchain
@@ -38,6 +38,8 @@ _NODE_HEAP: Final = "--max-old-space-size=8192"
 _OLD_HASHES: Final = "--openssl-legacy-provider"
 #: The first Node that knows, and needs, `_OLD_HASHES`; an older one refuses to start with it.
 _NODE_WITH_OPENSSL_3: Final = 17
+#: No recipe file is longer.
+_MAXIMUM_BYTES: Final = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -120,14 +122,22 @@ def read_recipe_file(name: str, recipe_dir: Path) -> RecipeFile:
     if "/" not in name and not path.is_file():
         path = recipe_dir / (name if name.endswith(".json") else f"{name}.json")
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(_MAXIMUM_BYTES + 1)
     except OSError as exc:
         known = ", ".join(sorted(found.stem for found in recipe_dir.glob("*.json"))) or "none"
         raise ConfigInvalid(
             f"The recipe {name!r} cannot be read ({exc.strerror})",
             remedy=f"Name a file, or one of the recipes that are here: {known}.",
         ) from exc
-    values = load_json(data, path.name)
+    if len(data) > _MAXIMUM_BYTES:
+        raise ConfigInvalid(
+            f"The recipe {name!r} has more than {_MAXIMUM_BYTES:,} bytes", remedy="Name a recipe."
+        )
+    try:
+        values = load_json(data, str(path))
+    except RecordInvalid as exc:
+        raise RecordInvalid(exc.path, exc.field, exc.problem, remedy="Correct the recipe file.") from exc
     rules.check_layer(values, path.name, strict=True)
     rules.check_pinned_files(values, path.name, path.parent)
     return RecipeFile(path.name, values, path.parent)

@@ -231,6 +231,21 @@ def test_a_recipe_file_that_is_no_object_is_refused(data: bytes, tmp_path: Path)
     assert "r.json" in caught.value.message
 
 
+def test_a_broken_recipe_file_is_named_with_its_folder(tmp_path: Path) -> None:
+    """It lies on this machine: the error says where, and does not send anybody to the ledger's history."""
+    (tmp_path / "r.json").write_text("{")
+    with pytest.raises(RecordInvalid) as caught:
+        recipe.read_recipe_file(str(tmp_path / "r.json"), tmp_path)
+    assert caught.value.path == str(tmp_path / "r.json")
+    assert caught.value.remedy == "Correct the recipe file."
+
+
+def test_a_recipe_without_end_is_refused() -> None:
+    """A device or a huge file is no recipe, and is not read to its end."""
+    with pytest.raises(ConfigInvalid, match="more than 1,000,000 bytes"):
+        recipe.read_recipe_file("/dev/zero", RECIPES)
+
+
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=5), lambda inner: (
     st.lists(inner, max_size=3)
     | st.dictionaries(st.sampled_from(
