@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pipeline.edge.machine_lock import MachineLock
@@ -111,12 +112,17 @@ def _wanted(site: Site, order: Order) -> Wanted:
         branch=check_name("branch", order.branch),
         commit=order.commit or None,
         source=order.source or site.settings.source,
-        recipe=order.recipe or site.settings.recipe,
+        recipe=_whole(order.recipe) or site.settings.recipe,
         packages=order.packages,
         keep_going=order.keep_going,
         timeout_seconds=order.timeout_minutes * 60 if order.timeout_minutes else None,
         resume_from=None,
     )
+
+
+def _whole(recipe: str | None) -> str | None:
+    """Returns a recipe file's whole path: whoever runs the job later may start in another directory."""
+    return str(Path(recipe).absolute()) if recipe and Path(recipe).is_file() else recipe
 
 
 def _announce(site: Site, wanted: Wanted) -> None:
@@ -200,6 +206,8 @@ def _order_elsewhere(site: Site, order: Order, wanted: Wanted) -> list[Report]:
     if order.dry_run:
         site.say(f"Note: whether {' and '.join(targets)} can build it only shows there.")
         return [_planned(target, wanted, prepared) for target in targets]
+    if wanted.recipe and "/" in wanted.recipe:
+        site.say(f"Note: the recipe {wanted.recipe} is read there, from that machine's own disk.")
     reports = []
     for target in targets:
         request = _request(site, wanted, prepared, new_job_id(site), order)

@@ -29,6 +29,8 @@ MEANINGS = {
     "report_seconds": "how long a finished build tries to report before it is kept for the next command",
 }
 
+_PATHS = frozenset({"ledger", "source", "recipe", "artifacts", "cache", "work", "machine_lock"})
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -67,6 +69,7 @@ class LocalSettings:
 def resolve(home: Path, file_text: str | None, environment: Mapping[str, str]) -> LocalSettings:
     """Lays built-in values, `<home>/config.toml` and PIPELINE_… variables over one another, in this order.
 
+    A relative path in the file counts from the file's own folder, so that every directory gives the same.
     Raises ConfigInvalid that names the file or variable, the setting and what was expected.
     """
     place = home / "config.toml"
@@ -94,7 +97,8 @@ def resolve(home: Path, file_text: str | None, environment: Mapping[str, str]) -
         variable = f"PIPELINE_{name.upper()}"
         if environment.get(variable):
             value, origin = environment[variable], f"${variable}"
-        values[name] = _typed(name, value, defaults[name], origin)
+        value = _typed(name, value, defaults[name], origin)
+        values[name] = _anchored(name, value, home) if origin == str(place) else value
         shown = "" if value is None else masked(str(values[name]))
         rows.append(Setting(name, shown, origin, meaning))
     embedded = values["ledger"] == defaults["ledger"]
@@ -143,6 +147,18 @@ def _typed(name: str, value: Any, default: Any, origin: str) -> Any:
                 f"{origin}: `{name}`: {exc.message}.", remedy="Give a branch's name."
             ) from exc
     return value
+
+
+def _anchored(name: str, value: Any, home: Path) -> Any:
+    """Returns a setting of the file with a relative path made whole; an address is none."""
+    if not isinstance(value, str) or name not in _PATHS:
+        return value
+    host, colon, _ = value.partition(":")
+    address = "://" in value or (colon and "/" not in host)
+    # A recipe without a folder is the name of a shipped one.
+    if (name in ("ledger", "source") and address) or (name == "recipe" and "/" not in value):
+        return value
+    return str(home / Path(value).expanduser())
 
 
 def masked(address: str) -> str:

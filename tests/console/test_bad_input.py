@@ -44,6 +44,15 @@ def test_a_dry_run_for_another_builder_orders_nothing(run: Run, on: str) -> None
     assert run("job.list", "--json").json == []
 
 
+def test_a_recipe_file_is_recorded_by_its_whole_path(run: Run, home: Path) -> None:
+    """Whoever runs the job may be in another folder, and on another machine: that is said."""
+    (home / "own.json").write_text("{}")
+    ended = run("build", "--branch", "ExternalNew", "--on", "build2", "--recipe", "own.json", "--json")
+    (job,) = run("job.list", "--json").json
+    assert job["options"]["recipe"] == str(home / "own.json")
+    assert "read there" in ended.err
+
+
 def test_a_builder_that_nobody_registered_is_refused_at_once(ask: Run) -> None:
     """An order for it ends before the source is looked at, with the names that there are."""
     ended = ask("build", "--branch", "x", "--source", "/nonexistent", "--on", "build9", "--dry-run")

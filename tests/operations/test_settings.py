@@ -32,6 +32,28 @@ def test_the_file_lies_over_what_is_built_in_and_the_environment_over_both() -> 
     assert shown["work"] == ("/machine/.pipeline/work", "default")
 
 
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ('ledger = "../x.git"', "/machine/.pipeline/../x.git"),
+        ('ledger = "x.git"', "/machine/.pipeline/x.git"),
+        ('ledger = "host:x.git"', "host:x.git"),
+        ('ledger = "ssh://host/x.git"', "ssh://host/x.git"),
+        ('source = "./a:b"', "/machine/.pipeline/a:b"),
+        ('recipe = "cloudstack-mirrored"', "cloudstack-mirrored"),
+        ('recipe = "recipes/own.json"', "/machine/.pipeline/recipes/own.json"),
+        ('work = "/big/work"', "/big/work"),
+        ('work = "work"', "/machine/.pipeline/work"),
+        ('machine_lock = "lock"', "/machine/.pipeline/lock"),
+    ],
+)
+def test_a_relative_path_counts_from_the_file_that_names_it(written: str, meant: str) -> None:
+    """Wherever a command is started, the settings of one file mean the same places."""
+    settings = resolve(HOME, written, {})
+    name = written.partition(" ")[0]
+    assert (str(getattr(settings, name)), origins(settings)[name][0]) == (meant, meant)
+
+
 def test_nothing_configured_is_the_embedded_default() -> None:
     """Without a file and variables the ledger lies in the home, and everything is marked as default."""
     settings = resolve(HOME, None, {})
