@@ -23,7 +23,8 @@
     ├── Refused                       40   the ledger's rules say no
     │   ├── NotFound                  41   no such job, lock or message
     │   ├── LeaseHeld                 42   somebody else holds it
-    │   └── Fenced                    43   the token presented is no longer the current one
+    │   ├── Fenced                    43   the token presented is no longer the current one
+    │   └── SecretRefused             44   a password or a key was to be written; nothing was
     ├── MachineBusy                   45   another build runs on this machine
     ├── SourceError                   50   the source repository cannot be used
     │   ├── BranchNotFound            51
@@ -167,6 +168,23 @@ class LeaseHeld(Refused):
 
 class Fenced(Refused):
     exit_code = 43
+
+
+class SecretRefused(Refused):
+    """A request that holds a secret. `field`, `line` (1-based) and `rule` say where; the value is nowhere."""
+
+    exit_code = 44
+
+    def __init__(self, field: str, line: int, rule: str, excerpt: str) -> None:
+        super().__init__(
+            f"`{field}`, line {line}: this looks like a password or a key (rule `{rule}`): {excerpt}\n"
+            "  Nothing was written: the ledger would keep it for ever.",
+            reason="secret",
+            remedy="Take it out and say where it is kept instead. If others may have seen it, change it.",
+        )
+        self.field = field
+        self.line = line
+        self.rule = rule
 
 
 class MachineBusy(PipelineError):

@@ -30,6 +30,7 @@ from pipeline.errors import (
 from pipeline.ledger.ledger import Ledger, Settings, initialise
 from pipeline.ledger.store import Store
 from pipeline.operations import site as sites
+from pipeline.operations.admission import admit
 from pipeline.operations.settings import LocalSettings, masked, resolve
 from pipeline.operations.site import Site
 from pipeline.records.base import dump
@@ -152,7 +153,15 @@ def make_site(
     name = builder or identify(settings, lambda: _registered(settings, refs)).value
     store = Store(_store_folder(settings) / name, identity=machine_id(), new_id=random.op())
     ledger = Ledger(
-        store, refs, decide, adopt, clock, random, processes, Settings(author=name, reducer=REDUCER_VERSION)
+        store,
+        refs,
+        decide,
+        adopt,
+        clock,
+        random,
+        processes,
+        Settings(author=name, reducer=REDUCER_VERSION),
+        admit,
     )
     return Site(
         settings,

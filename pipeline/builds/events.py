@@ -18,11 +18,11 @@ from types import TracebackType
 from typing import Any, Final, Literal
 
 from pipeline.builds.logs import clean
-from pipeline.builds.secrets import mask
 from pipeline.edge.clock import Clock
 from pipeline.errors import RecordInvalid
 from pipeline.records.base import dump, validate
 from pipeline.records.builds import LogEvent, StructuredLog
+from pipeline.records.secrets import mask
 
 MAXIMUM_EVENTS: Final = 2000
 _RESERVE: Final = 200

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
-from pipeline.builds.secrets import Masker, mask
 from pipeline.records.builds import Failure, Manifest, ModuleTime, Stage
+from pipeline.records.secrets import Masker, mask
 
 MAXIMUM_READABLE_BYTES: Final = 64 * 1024
 _HEAD_BYTES: Final = 8 * 1024

@@ -14,8 +14,8 @@ from typing import Any, Final, Protocol
 
 from pydantic import ValidationError
 
-from pipeline.builds import secrets
 from pipeline.errors import ConfigInvalid
+from pipeline.records import secrets
 from pipeline.records.builds import BuildSettings, JavaSettings, Substitutes
 
 _SETTINGS: Final = frozenset(BuildSettings.model_fields)

@@ -18,13 +18,16 @@ T = TypeVar("T")
 #: A variable that makes a defect show where it happened.
 TRACEBACK_VARIABLE = "PIPELINE_TRACEBACK"
 _NARROWEST = 12
+#: What an error may say beside its words, for programs.
+_FIELDS = ("path", "field", "line", "rule", "reason")
 
 
 def told(body: Callable[P, T]) -> Callable[P, T]:
     """Makes a task end with its error's words on stderr and its error's exit code, and never a traceback.
 
     With `--json` the error is one JSON object on stdout as well: `{"error": {"name", "exit_code", "message",
-    "remedy"}}`, with `path` and `field` of a state file, or the ledger's `reason`, where there is one.
+    "remedy"}}`, with `path` and `field` of a state file, the ledger's `reason`, or the `field`, `line` and
+    `rule` of a secret, where there is one.
     """
 
     @functools.wraps(body)
@@ -61,7 +64,7 @@ def _fail(error: Any, as_json: bool) -> NoReturn:
     code = exit_code_of(error)
     print(f"Error: {printable(str(error), lines=True)}", file=sys.stderr)
     if as_json:
-        more = {name: getattr(error, name) for name in ("path", "field", "reason") if hasattr(error, name)}
+        more = {name: getattr(error, name) for name in _FIELDS if hasattr(error, name)}
         shown = {"name": type(error).__name__, "exit_code": code, "message": error.message}
         try:
             show_json({"error": {**shown, "remedy": error.remedy, **more}})

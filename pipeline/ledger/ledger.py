@@ -62,6 +62,9 @@ from pipeline.records import paths
 from pipeline.records.decisions import Adopt, Decide, View
 from pipeline.records.ledger import EntryRecord, Evidence, LedgerState, Transaction
 
+#: Returns a request as it may be written. What it raises is raised to the asker, and nothing is kept.
+Admit = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+
 #: So often a ref's lock may be another push at work; then it was left behind.
 _LOCKED_TRIES = 4
 
@@ -138,7 +141,9 @@ class Ledger:
         random: Randomness,
         processes: Processes,
         settings: Settings | None = None,
+        admit: Admit = lambda request: request,
     ) -> None:
+        """`admit` sees every request before the outbox does, and may refuse it."""
         self.store = store
         self.refs = refs
         self.counts = Counts()
@@ -148,6 +153,7 @@ class Ledger:
         self._random = random
         self._processes = processes
         self._settings = settings or Settings()
+        self._admit = admit
         self._standing: Standing | None = None
         self._me = processes.myself()
 
@@ -250,6 +256,7 @@ class Ledger:
         *,
         durable: bool,
     ) -> int:
+        request = self._admit(request)
         evidence = Evidence(
             now=self._clock.now(), random=self._random.hex(), observations=dict(observations or {})
         )

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.edge.git import split_credentials
 from pipeline.edge.machine_lock import MachineLock
-from pipeline.errors import MachineBusy, PipelineError, Refused, UsageError
+from pipeline.errors import MachineBusy, PipelineError, Refused, SecretRefused, UsageError
 from pipeline.operations import site as sites
 from pipeline.operations.attempt import Claimed, run_attempt
 from pipeline.operations.prepare import Prepared, Wanted, prepare
@@ -192,6 +193,8 @@ def _claim(site: Site, order: Order, wanted: Wanted, prepared: Prepared, queued:
 
 def _order_elsewhere(site: Site, order: Order, wanted: Wanted) -> list[Report]:
     """Puts the job into the queue for one builder, or one job each for all that build."""
+    if order.source and (access := split_credentials(order.source)).header is not None:
+        raise SecretRefused("source", 1, "url_credentials", access.address)
     known = sites.registry(site.state().view).builders
     targets = [b.name for b in known if b.builds]
     if order.on != "all":

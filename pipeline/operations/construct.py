@@ -26,6 +26,7 @@ from pipeline.operations.site import Site
 from pipeline.records.base import dump
 from pipeline.records.builds import Artifact, Download, Failure, ModuleTime, Recipe, Stage
 from pipeline.records.jobs import Job
+from pipeline.records.secrets import mask_record
 
 RAW_LOG = "raw.log"
 EVENTS = "events.json"
@@ -137,7 +138,12 @@ def _keep(
         token=token,
         attempt=attempt,
     )
-    facts = {"recipe": recipe, "modules": list(outcome.modules), "downloads": downloads}
+    # Everything but the files' own names: those have to stay what they are.
+    facts = {
+        "recipe": mask_record(recipe),
+        "modules": [mask_record(module) for module in outcome.modules],
+        "downloads": [mask_record(download) for download in downloads],
+    }
     manifest = manifest.model_copy(update={**facts, "stages": stages, "complete": not outcome.resumed})
     started = site.clock.boottime()
     try:

@@ -18,6 +18,7 @@ from pipeline.builds.toolchain import Found
 from pipeline.builds.tree import GitTree, Tree
 from pipeline.builds.workspace import Place, Workspace, choose_place
 from pipeline.builds.workspace import find as find_workspace
+from pipeline.edge.git import split_credentials
 from pipeline.edge.process import run
 from pipeline.errors import PreflightFailed
 from pipeline.operations import site as sites
@@ -45,12 +46,15 @@ class Wanted:
     resume_from: str | None = None
 
     def options(self) -> dict[str, Any]:
-        """Returns what a job has to remember of this, so that another attempt asks for the same."""
+        """Returns what a job has to remember of this, so that another attempt asks for the same.
+
+        Credentials in the source's address are left out: they would be in the ledger for ever.
+        """
         return {
             "recipe": self.recipe,
             "packages": self.packages,
             "keep_going": self.keep_going,
-            "source": self.source,
+            "source": split_credentials(self.source).address if self.source else self.source,
         }
 
 
@@ -84,7 +88,7 @@ def prepare(site: Site, wanted: Wanted, *, check: bool = True) -> Prepared:
     address = wanted.source or config.cloudstack.repository
     # A job from the queue names the sample as it lies on the builder that ordered it; each has its own.
     sampled = not address or sample.is_repository(address)
-    address = sample_repository(site) if sampled else address
+    address = sample_repository(site) if sampled else _with_credentials(site, address)
     overrides = RecipeOverrides(
         recipe=wanted.recipe or (_SAMPLE_RECIPE if sampled else None),
         packages=wanted.packages,
@@ -133,6 +137,17 @@ def prepare(site: Site, wanted: Wanted, *, check: bool = True) -> Prepared:
         _history(site, wanted.branch),
         _resumable(site, place, wanted.resume_from),
     )
+
+
+def _with_credentials(site: Site, address: str) -> str:
+    """Returns an address, with the credentials that this machine's own `source` has for the same one.
+
+    A job of the queue names its source without any.
+    """
+    own, given = site.settings.source, split_credentials(address)
+    if own and given.header is None and split_credentials(own).address == given.address:
+        return own
+    return address
 
 
 def _tools(site: Site, settings: Settings) -> tuple[Found, Place]:

@@ -12,6 +12,7 @@ from typing import Any
 from pipeline.errors import ConfigInvalid, UsageError
 from pipeline.records import paths
 from pipeline.records.names import check_name
+from pipeline.records.secrets import mask
 
 #: name -> what it means; the order is that of `invoke config`.
 MEANINGS = {
@@ -162,5 +163,5 @@ def _anchored(name: str, value: Any, home: Path) -> Any:
 
 
 def masked(address: str) -> str:
-    """Returns an address without the password in it."""
-    return re.sub(r"(?<=://)([^/\s:@]*):[^/\s@]*@", r"\1:***@", address)
+    """Returns an address without the password, or the token, in it."""
+    return mask(re.sub(r"(?<=://)([^/\s:@]*):[^/\s@]*@", r"\1:*****@", address))

@@ -16,6 +16,7 @@ from pipeline.edge.identity import machine_id
 from pipeline.edge.memory_refs import MemoryRefs, MemoryRemote
 from pipeline.ledger.ledger import Ledger, Settings, initialise
 from pipeline.ledger.store import Store
+from pipeline.operations.admission import admit
 from pipeline.operations.settings import resolve
 from pipeline.operations.site import Site
 from pipeline.records.base import dump
@@ -74,6 +75,7 @@ def make_site(tmp_path: Path, remote: MemoryRemote, clock: ManualClock) -> Itera
             random,
             here,
             Settings(author=builder, reducer=REDUCER_VERSION),
+            admit,
         )
         return Site(settings, builder, ledger, clock, random, here, decide, adopt, REDUCER_VERSION)
 

@@ -65,7 +65,8 @@ def test_nothing_configured_is_the_embedded_default() -> None:
 @pytest.mark.parametrize(
     ("address", "shown"),
     [
-        ("https://me:sekret@host/x.git", "https://me:***@host/x.git"),
+        ("https://me:sekret@host/x.git", "https://me:*****@host/x.git"),
+        ("https://" + "Ab1" * 8 + "@host/x.git", "https://*****@host/x.git"),
         ("ssh://git@host/x.git", "ssh://git@host/x.git"),
         ("git@host:x.git", "git@host:x.git"),
         ("https://host/x.git", "https://host/x.git"),
