@@ -27,7 +27,9 @@ from pipeline.errors import (
     RecordInvalid,
     UsageError,
 )
-from pipeline.ledger.ledger import Ledger, Settings, initialise
+from pipeline.ledger.genesis import initialise
+from pipeline.ledger.leader import Settings
+from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.store import Store
 from pipeline.operations import site as sites
 from pipeline.operations.admission import admit

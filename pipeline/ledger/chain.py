@@ -1,7 +1,7 @@
 """The chain of records: what a commit says about itself, and the step from one tree to the next. Pure.
 
 A commit is *recorded* when its message holds a Transaction that is bound to it: same tree, same parent.
-Any recorded commit can be computed again from its parent, which `recompute` does and `ledger.check` uses.
+Any recorded commit can be computed again from its parent, which `check.recompute` does.
 A commit that is not recorded is *foreign*: made by hand or by an old script. Message text alone proves
 nothing (an amended commit carries the same text), so the two ids decide.
 """
@@ -11,9 +11,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from pipeline.edge.git_objects import Commit, Overlay, TreeView, changed_paths
+from pipeline.edge.git_objects import Commit, Object, Overlay, TreeView, changed_paths, make_commit
 from pipeline.errors import LedgerError, PipelineError, RecordTooNew
 from pipeline.records import paths
 from pipeline.records.base import dump, load
@@ -174,10 +175,32 @@ def _completed(state: LedgerState, batch: Batch, outcomes: Mapping[int, dict[str
 # ---------------------------------------------------------------- what a commit says about itself
 
 
-def encode_message(subject: str, transaction: Transaction) -> str:
-    """Returns a commit's message: a subject in words, then the record as one line of JSON."""
-    raw = transaction.model_dump(mode="json")
-    return f"{subject}\n\n{json.dumps(raw, sort_keys=True, separators=(',', ':'), ensure_ascii=False)}\n"
+def make_recorded(author: str, when: datetime, record: Transaction) -> Object:
+    """Returns the commit of a transaction: a subject in words, then the record as one line of JSON."""
+    raw = json.dumps(
+        record.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False
+    )
+    subject = f"{author}: {_words(record)}".replace("\n", " ")[:120]
+    return make_commit(
+        record.tree,
+        [record.parent] if record.parent else [],
+        f"{author} <{author}@builders.invalid>",
+        int(when.timestamp()),
+        f"{subject}\n\n{raw}\n",
+    )
+
+
+def _words(record: Transaction) -> str:
+    """Returns the kinds of what was done, refusals said."""
+    if record.kind == "genesis":
+        return "the ledger begins"
+    words = []
+    for entry in record.entries:
+        request = entry.request
+        about = next((str(request[k]) for k in ("job_id", "name", "subject", "id") if request.get(k)), "")
+        refused = "" if entry.outcome.get("ok") else " (refused)"
+        words.append(f"{request.get('kind', '?')} {about}".strip() + refused)
+    return "; ".join(words[:3]) + (f"; and {len(words) - 3} more" if len(words) > 3 else "")
 
 
 def read_record(commit: Commit, known_reducer: int) -> Transaction | None:
@@ -206,20 +229,6 @@ def read_record(commit: Commit, known_reducer: int) -> Transaction | None:
         return Transaction.model_validate(raw)
     except ValueError:
         return None
-
-
-def subject_of(
-    author: str, requests: Sequence[Mapping[str, Any]], outcomes: Sequence[Mapping[str, Any]]
-) -> str:
-    """Returns a commit's first line: who, and the kinds of what was done, refusals said."""
-    words = []
-    for request, outcome in zip(requests, outcomes, strict=True):
-        about = next((str(request[k]) for k in ("job_id", "name", "subject", "id") if request.get(k)), "")
-        words.append(
-            f"{request.get('kind', '?')} {about}".strip() + ("" if outcome.get("ok") else " (refused)")
-        )
-    text = "; ".join(words[:3]) + (f"; and {len(words) - 3} more" if len(words) > 3 else "")
-    return f"{author}: {text}".replace("\n", " ")[:120]
 
 
 # ---------------------------------------------------------------- foreign commits

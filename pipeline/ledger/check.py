@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from pipeline.edge.git_objects import Commit, TreeView, parse_commit, write_tree
+from pipeline.edge.git_objects import write_tree
 from pipeline.edge.ref_store import RefStore
 from pipeline.errors import PipelineError, RecordTooNew
 from pipeline.ledger import chain
+from pipeline.ledger.history import history, stand, tree_at
 from pipeline.records.decisions import Adopt, Decide
 from pipeline.records.ledger import Transaction
 
@@ -23,33 +24,6 @@ class Finding:
     commit: str
     problem: str
     foreign: bool = False
-
-
-@dataclass(frozen=True)
-class Story:
-    """One commit of the chain, oldest first; `record` is None for a foreign one."""
-
-    oid: str
-    subject: str
-    record: Transaction | None
-
-
-def history(refs: RefStore, tip: str, reducer: int) -> Iterator[Story]:
-    """Yields the chain, oldest first, side branches of hand merges included."""
-    commits = {oid: _commit(refs, oid) for oid in refs.since(tip, None) or []}
-    done: set[str] = set()
-    pending = [tip]
-    while pending:
-        oid = pending[-1]
-        waiting = [p for p in commits[oid].parents if p in commits and p not in done]
-        if oid in done or not waiting:
-            pending.pop()
-            if oid not in done:
-                done.add(oid)
-                subject = commits[oid].message.partition("\n")[0]
-                yield Story(oid, subject, chain.read_record(commits[oid], reducer))
-        else:
-            pending.extend(waiting)
 
 
 def check_chain(
@@ -85,7 +59,7 @@ def check_chain(
                 findings.append(Finding(story.oid, problem))
     if genesis != 1:
         findings.append(Finding(tip, f"{genesis} beginnings instead of one"))
-    view = TreeView(refs.read, _commit(refs, tip).tree)
+    view = tree_at(refs, tip)
     for path, _ in view.walk():
         said = validate(path, view.read(path) or b"")
         if said:
@@ -94,42 +68,18 @@ def check_chain(
 
 
 def recompute(refs: RefStore, record: Transaction, decide: Decide, adopt: Adopt) -> str | None:
-    """Computes one transaction again and returns how its tree differs, or None."""
+    """Computes one transaction again and returns how it differs, or None."""
     assert record.parent is not None
-    parent = TreeView(refs.read, _commit(refs, record.recorded or record.parent).tree)
+    blobs = {oid for entry in record.entries for oid in entry.payloads.values()}
+    payload = {oid: found.data for oid in blobs if (found := refs.read(oid)) is not None}
     try:
-        base = parent
-        view = (
-            chain.adopt_foreign(
-                parent,
-                TreeView(refs.read, _commit(refs, record.parent).tree),
-                record.parent,
-                adopt,
-                record.ordinal,
-            )
-            if record.recorded
-            else base
-        )
-        payload = {}
-        for entry in record.entries:
-            for oid in entry.payloads.values():
-                found = refs.read(oid)
-                if found is not None:
-                    payload[oid] = found.data
-        step = chain.advance(view, chain.batch_of(record, payload), decide)
-        writes = {**getattr(view, "writes", {}), **step.writes}
-        root, _ = write_tree(parent, writes)
+        standing = stand(refs, record.parent, record.recorded or record.parent, adopt)
+        step = chain.advance(standing.view, chain.batch_of(record, payload), decide, standing.state)
+        root, _ = write_tree(standing.tree, {**standing.adopted, **step.writes})
     except RecordTooNew:
         raise
     except (PipelineError, chain.WriterConflict) as exc:
         return f"transaction {record.ordinal} cannot be computed again: {exc}"
-    if root != record.tree:
+    if root != record.tree or step.state.ordinal != record.ordinal:
         return f"transaction {record.ordinal} does not give the tree that it says"
     return None
-
-
-def _commit(refs: RefStore, oid: str) -> Commit:
-    found = refs.read(oid)
-    if found is None:
-        raise PipelineError(f"Commit {oid} is missing.")
-    return parse_commit(found.data)

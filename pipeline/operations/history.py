@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ValidationError
 
 from pipeline.errors import RecordInvalid, UsageError
-from pipeline.ledger.check import Finding, check_chain, history
+from pipeline.ledger.check import Finding, check_chain
+from pipeline.ledger.history import history
 from pipeline.operations import site as sites
 from pipeline.operations.site import Site
 from pipeline.records import paths

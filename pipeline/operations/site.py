@@ -10,7 +10,8 @@ from pipeline.edge.clock import Clock
 from pipeline.edge.identity import Processes, Randomness, machine_id
 from pipeline.edge.ref_store import RefStore
 from pipeline.errors import Fenced, LeaseHeld, LedgerMissing, NotALedger, NotFound, Refused
-from pipeline.ledger.ledger import Ledger, Standing
+from pipeline.ledger.history import Standing
+from pipeline.ledger.ledger import Ledger
 from pipeline.operations.heart import Heart
 from pipeline.operations.pulse import Pulse
 from pipeline.operations.settings import LocalSettings, masked

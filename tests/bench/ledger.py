@@ -21,12 +21,14 @@ from pipeline.coordination.adoption import adopt
 from pipeline.coordination.reducer import REDUCER_VERSION, decide, genesis
 from pipeline.edge.bare import make_bare
 from pipeline.edge.clock import SystemClock
-from pipeline.edge.git_objects import TreeView, make_commit, parse_commit, write_tree
+from pipeline.edge.git_objects import TreeView, parse_commit, write_tree
 from pipeline.edge.git_refs import GitRefs
 from pipeline.edge.identity import SystemProcesses, SystemRandomness
 from pipeline.edge.process import run
-from pipeline.ledger.chain import encode_message
-from pipeline.ledger.ledger import Ledger, Settings, initialise
+from pipeline.ledger.chain import make_recorded
+from pipeline.ledger.genesis import initialise
+from pipeline.ledger.leader import Settings
+from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.store import Store
 from pipeline.records import paths
 from pipeline.records.base import dump_json
@@ -226,7 +228,7 @@ def long_history(folder: Path) -> None:
         settled=0,
         nonce="0",
     )
-    commit = make_commit(root, [before], "b <b@b.invalid>", COMMITS, encode_message("a long history", record))
+    commit = make_recorded("bench", WHEN, record)
     refs.write([*objects, commit])
     assert refs.push(commit.oid, before).kind == "landed"
     run(["git", "--git-dir", bare, "repack", "-a", "-d", "-q"], timeout=600)

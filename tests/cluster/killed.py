@@ -14,6 +14,8 @@ from typing import Any
 
 from pipeline.console.build import show_build
 from pipeline.console.terminal import say
+from pipeline.ledger.leader import Settings
+from pipeline.ledger.ledger import Ledger
 from pipeline.operations.build import Order, build
 from pipeline.runtime import make_site
 
@@ -60,8 +62,18 @@ def main() -> None:
     site = make_site(say)
     site.step = killer.at
     arrows = {"enqueue": "enqueued", "begin_attempt": "attempt begun", "settle": "settled", "take": "taken"}
-    site.ledger.refs = Told(site.ledger.refs, killer, {"push": "push"}, {"push": "pushed"})  # type: ignore[assignment]
-    site.ledger.store = Told(site.ledger.store, killer, {}, arrows)  # type: ignore[assignment]
+    store: Any = Told(site.ledger.store, killer, {}, arrows)
+    refs: Any = Told(site.ledger.refs, killer, {"push": "push"}, {"push": "pushed"})
+    site.ledger = Ledger(
+        store,
+        refs,
+        site.decide,
+        site.adopt,
+        site.clock,
+        site.random,
+        site.processes,
+        Settings(author=site.builder, reducer=site.reducer),
+    )
     sys.exit(show_build(build(site, Order(branch=branch)), as_json=True))
 
 

@@ -12,7 +12,7 @@ from pipeline.edge.bare import make_bare
 from pipeline.edge.clock import SystemClock
 from pipeline.edge.git_refs import GitRefs
 from pipeline.edge.identity import SystemRandomness
-from pipeline.ledger.ledger import initialise
+from pipeline.ledger.genesis import initialise
 from pipeline.records.base import dump
 from pipeline.records.builders import Builder
 from pipeline.records.builds import BuildConfig

@@ -28,7 +28,8 @@ from pipeline.coordination.reducer import REDUCER_VERSION, decide
 from pipeline.edge.git_objects import TreeView, parse_commit
 from pipeline.edge.git_refs import GitRefs
 from pipeline.edge.procfs import all_stats, descendants, environment_of
-from pipeline.ledger.check import Story, check_chain, history
+from pipeline.ledger.check import check_chain
+from pipeline.ledger.history import Story, history
 from pipeline.operations import site as sites
 from pipeline.operations.history import validate
 from pipeline.records.jobs import Job

@@ -23,7 +23,7 @@ from pipeline.edge.memory_refs import Fault, MemoryRefs, MemoryRemote
 from pipeline.edge.ref_store import Pushed
 from pipeline.errors import LedgerRefused, LedgerRewound, PipelineError
 from pipeline.ledger.chain import read_state
-from pipeline.ledger.check import history
+from pipeline.ledger.history import history
 from tests.ledger.toy import LOG, CountedRandomness, Node, begin, invariant
 
 _WATCHED = {"look", "begin_attempt", "clear_attempt", "settle", "answer_unpushed", "rebirth", "advance_tip"}
@@ -71,10 +71,11 @@ class Process:
 
     def __init__(self, world: World, node: Node, number: int) -> None:
         self.world, self.node, self.dead = world, node, False
-        node.random = Noted(f"{node.folder.name}-{number}")
-        node.ledger._random = node.random
-        node.ledger.refs = Watched(MemoryRefs(world.remote), self._happen)
-        node.ledger.store = Watched(node.store, self._happen)  # type: ignore[assignment]
+        node.rewire(
+            store=Watched(node.store, self._happen),
+            refs=Watched(MemoryRefs(world.remote), self._happen),
+            random=Noted(f"{node.folder.name}-{number}"),
+        )
 
     def _happen(self) -> None:
         if self.dead:

@@ -16,9 +16,11 @@ from unittest.mock import patch
 
 from pipeline.edge.git_clone import GitClone
 from pipeline.edge.git_objects import make_commit, write_tree
+from pipeline.edge.living_lock import LivingLock
 from pipeline.errors import LedgerRewound, PipelineError
-from pipeline.ledger import chain, store
-from pipeline.ledger import ledger as transactions
+from pipeline.ledger import branch, chain, history, store
+from pipeline.ledger.branch import Branch
+from pipeline.ledger.leader import Leader
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.store import Store
 from pipeline.records import paths
@@ -62,7 +64,7 @@ def _planted(changes: list[tuple[tuple[Any, str], Callable[[Any], Any]]]) -> Ite
 
 
 def _bare_commit(real: Any) -> Any:
-    def commit_of(self: Ledger, standing: Any, batch: Any, entries: Any, step: Any) -> Any:
+    def commit_of(self: Leader, standing: Any, batch: Any, entries: Any, step: Any) -> Any:
         plan = real(self, standing, batch, entries, step)
         writes = {path: data for path, data in step.writes.items() if path != paths.LEDGER}
         root, objects = write_tree(standing.tree, writes)
@@ -72,7 +74,7 @@ def _bare_commit(real: Any) -> Any:
     return commit_of
 
 
-mutant("no-record", "the commit carries its files only", (Ledger, "_commit_of", _bare_commit))
+mutant("no-record", "the commit carries its files only", (Leader, "_commit_of", _bare_commit))
 
 
 def _by_number(real: Any) -> Any:
@@ -97,14 +99,14 @@ mutant(
 mutant(
     "no-search",
     "a reborn store does not look its operations up in the history",
-    (Ledger, "_found_in_history", lambda real: lambda self, tip, entries: {}),
+    (Leader, "_found_in_history", lambda real: lambda self, tip, entries: {}),
 )
 
 
 def _search_once(real: Any) -> Any:
     seen: dict[str, Any] = {}
 
-    def found(self: Ledger, tip: str, entries: Any) -> Any:
+    def found(self: Leader, tip: str, entries: Any) -> Any:
         key = ",".join(e.op for e in entries)
         return dict(seen.setdefault(key, real(self, tip, entries))) if entries else {}
 
@@ -114,7 +116,7 @@ def _search_once(real: Any) -> Any:
 mutant(
     "search-once",
     "a reborn store looks once, not at every decide",
-    (Ledger, "_found_in_history", _search_once),
+    (Leader, "_found_in_history", _search_once),
 )
 
 
@@ -139,8 +141,8 @@ mutant(
 
 
 def _plan_on_the_newest_mark(real: Any) -> Any:
-    def plan(self: Ledger, outbox: Any) -> Any:
-        return real(self, outbox._replace(tip=self.store.tip()))
+    def plan(self: Leader, outbox: Any) -> Any:
+        return real(self, outbox._replace(tip=self._store.tip()))
 
     return plan
 
@@ -152,7 +154,7 @@ def _reborn_unseen(real: Any) -> Any:
 mutant(
     "reborn-unseen",
     "a conflict found with old entries on a newer tip is believed without reading the outbox again",
-    (Ledger, "_plan", _plan_on_the_newest_mark),
+    (Leader, "_plan", _plan_on_the_newest_mark),
     (Store, "rebirth", _reborn_unseen),
 )
 mutant(
@@ -183,12 +185,12 @@ mutant(
 mutant(
     "no-deadline",
     "a stopped leader is waited for",
-    (Store, "leading", lambda real: lambda self, now, deadline: real(self, now, 1e9)),
+    (LivingLock, "try_hold", lambda real: lambda self, now, deadline: real(self, now, 1e9)),
 )
 mutant(
     "cached-tip",
     "a refusal rests on the last tip seen, without reading the remote",
-    (Ledger, "_fetch", lambda real: lambda self: self.store.tip() or real(self)),
+    (Branch, "fetch", lambda real: lambda self: self.store.tip() or real(self)),
 )
 mutant(
     "attached-lives-on",
@@ -241,10 +243,10 @@ mutant(
 
 
 def _refuse_early(real: Any) -> Any:
-    def carry(self: Ledger, plan: Any, tries: int, until: float) -> bool:
+    def carry(self: Leader, plan: Any, tries: int, until: float) -> bool:
         by_number = {e.sequence: e.op for e in plan.entries}
         refused = {by_number[n]: outcome for n, outcome in plan.outcomes.items() if not outcome["ok"]}
-        self.store.settle(plan.writer, refused)
+        self._store.settle(plan.writer, refused)
         return bool(real(self, plan, tries, until))
 
     return carry
@@ -253,7 +255,7 @@ def _refuse_early(real: Any) -> Any:
 mutant(
     "refused-early",
     "a refusal is given before the commit that it rests on landed",
-    (Ledger, "_carry", _refuse_early),
+    (Leader, "_carry", _refuse_early),
 )
 mutant(
     "no-doubt",
@@ -270,9 +272,9 @@ def _without_doubts(outbox: Any) -> Any:
 
 
 def _first_parents(real: Any) -> Any:
-    def last_recorded(self: Ledger, tip: str) -> str:
-        while self._record_of(tip) is None:
-            tip = self._commit(tip).parents[0]
+    def last_recorded(refs: Any, tip: str, reducer: int) -> str:
+        while history.record_at(refs, tip, reducer) is None:
+            tip = history.commit_at(refs, tip).parents[0]
         return tip
 
     return last_recorded
@@ -289,7 +291,7 @@ def _unbound(real: Any) -> Any:
 mutant(
     "first-parents",
     "a merge by hand is followed by its first parent only",
-    (Ledger, "_last_recorded", _first_parents),
+    (history, "last_recorded", _first_parents),
 )
 mutant(
     "unbound-record", "a message is believed whatever commit it stands in", (chain, "read_record", _unbound)
@@ -307,7 +309,7 @@ mutant(
 mutant(
     "joins-any-repair",
     "a repair is joined without computing its chain again",
-    (transactions, "recompute", lambda real: lambda *words: None),
+    (branch, "recompute", lambda real: lambda *words: None),
 )
 mutant(
     "cut-is-whole",
@@ -317,7 +319,7 @@ mutant(
 
 
 def _mark_after(real: Any) -> Any:
-    def fetch(self: Ledger) -> str:
+    def fetch(self: Branch) -> str:
         tip = self.refs.fetch()
         mark = self.store.tip()
         if tip and mark and not self.refs.contains(tip, mark):
@@ -329,11 +331,11 @@ def _mark_after(real: Any) -> Any:
     return fetch
 
 
-mutant("mark-read-after", "the mark is read after the remote", (Ledger, "_fetch", _mark_after))
+mutant("mark-read-after", "the mark is read after the remote", (Branch, "fetch", _mark_after))
 mutant(
     "rewind-unnoticed",
     "a tip that lacks what was seen is taken as it is",
-    (Ledger, "_descends", lambda real: lambda self, tip, mark: True),
+    (Branch, "_descends", lambda real: lambda self, tip, mark: True),
 )
 
 

@@ -18,7 +18,7 @@ def test_05_leader_gets_ctrl_z(tmp_path: Path) -> None:
     world = World(tmp_path)
     one = world.node("one")
     stopped = one.reopen()
-    with stopped.store.leading(one.clock.boottime(), 15.0) as leads:
+    with stopped.store.leader_lock.try_hold(one.clock.boottime(), 15.0) as leads:
         assert leads
         try:
             answer = one.append("x")
@@ -34,11 +34,11 @@ def test_05_leader_that_works_is_not_passed_over(tmp_path: Path) -> None:
     world = World(tmp_path)
     one = world.node("one")
     other = one.reopen()
-    with one.store.leading(0.0, 15.0):
-        one.store.show_life(100.0)
-        with other.store.leading(110.0, 15.0) as leads:
+    with one.store.leader_lock.try_hold(0.0, 15.0):
+        one.store.leader_lock.show_life(100.0)
+        with other.store.leader_lock.try_hold(110.0, 15.0) as leads:
             assert not leads
-        with other.store.leading(111.0, 15.0) as leads:
+        with other.store.leader_lock.try_hold(111.0, 15.0) as leads:
             assert not leads
 
 
@@ -138,8 +138,7 @@ def test_21_two_leaders_one_refuses_one_grants(tmp_path: Path) -> None:
     one, two = world.node("one"), world.node("two")
     two.hold("two")
     number = one.ledger.enqueue({"kind": "hold", "owner": "one"}, kind="attached")
-    other = one.reopen()
-    other.refs = other.ledger.refs = Between(one.refs.real)
+    other = one.reopen(refs=Between(one.refs.real))
 
     def meanwhile() -> None:
         two.free("two")
@@ -148,7 +147,7 @@ def test_21_two_leaders_one_refuses_one_grants(tmp_path: Path) -> None:
         with suppress(Killed):
             other.drain()
 
-    stalled = one.ledger.store = Between(one.store)  # type: ignore[assignment]
+    stalled = one.watch()
     stalled.before["answer_unpushed"] = meanwhile
     one.refs.before["push"] = kill
     with suppress(Killed):
@@ -229,7 +228,7 @@ def test_38_power_goes_after_an_answer(tmp_path: Path) -> None:
     one.append("a")
     number = one.ledger.enqueue({"kind": "append", "id": "x"})
     backups: list[Path] = []
-    cut = one.ledger.store = Between(one.store)  # type: ignore[assignment]
+    cut = one.watch()
     cut.after["begin_attempt"] = lambda: backups.append(one.backup())
     one.drain()
     again = one.restored(backups[0])

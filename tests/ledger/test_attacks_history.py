@@ -16,7 +16,7 @@ from pipeline.edge.git_refs import GitRefs
 from pipeline.edge.memory_refs import MemoryRefs, MemoryRemote
 from pipeline.edge.process import run
 from pipeline.errors import LedgerError, LedgerRewound, StoreError
-from pipeline.ledger.ledger import initialise
+from pipeline.ledger.genesis import initialise
 from pipeline.records import paths
 from pipeline.records.base import load
 from pipeline.records.builders import Builder
@@ -247,7 +247,7 @@ def shallow(tmp_path: Path) -> tuple[Node, Path]:
 def test_26_shallow_clone_is_no_rewind(tmp_path: Path) -> None:
     """Where the history is cut, an ancestor that cannot be found is unknown: no rewind is claimed."""
     one, _ = shallow(tmp_path)
-    one.ledger.refs = one.refs
+    one.rewire()
     with pytest.raises(LedgerError) as caught:
         one.ids()
     invariant("no-false-rewind", not isinstance(caught.value, LedgerRewound), caught.value)
@@ -266,7 +266,7 @@ def test_26_shallow_clone_applies_nothing_again(tmp_path: Path) -> None:
     moved = one.reopen(identity="another machine", new_id="moved")
     entry = one.store.entries()[0]
     with pytest.raises(StoreError, match="cut off"):
-        moved.ledger._found_in_history(tip, [entry])
+        moved.ledger.leader._found_in_history(tip, [entry])
 
 
 def test_28_mark_moves_while_another_compares(tmp_path: Path) -> None:
@@ -274,8 +274,7 @@ def test_28_mark_moves_while_another_compares(tmp_path: Path) -> None:
     world = World(tmp_path)
     one = world.node("one")
     one.append("a")
-    other = one.reopen()
-    other.refs = other.ledger.refs = MemoryRefs(world.remote)
+    other = one.reopen(refs=MemoryRefs(world.remote))
     world.node("two").append("b")
     one.refs.after["fetch"] = lambda: other.append("c")
     try:

@@ -13,7 +13,7 @@ import pytest
 from pipeline.edge.bare import make_bare
 from pipeline.edge.git_refs import GitRefs
 from pipeline.edge.memory_refs import MemoryRefs, MemoryRemote
-from tests.ledger.toy import Between, Node, begin, faults, invariant
+from tests.ledger.toy import Between, CountedRandomness, Node, begin, faults, invariant
 
 
 class World:
@@ -48,12 +48,12 @@ def test_01_two_clones_make_the_same_commit(tmp_path: Path) -> None:
     begin(GitRefs(tmp_path / "init.git", str(bare)))
     landed = []
     nodes = [Node("x", tmp_path / side, GitRefs(tmp_path / f"{side}.git", str(bare))) for side in "ab"]
-    nodes[1].random = nodes[1].ledger._random = type(nodes[1].random)("y")
+    nodes[1].rewire(random=CountedRandomness("y"))
     for node in nodes:
         node.ids()
     for node in nodes:
         node.ledger.enqueue({"kind": "append", "id": "the same"})
-        plan = node.ledger._plan(node.store.look())
+        plan = node.ledger.leader._plan(node.store.look())
         assert plan is not None
         node.refs.write(plan.objects)
         landed.append(node.refs.push(plan.commit, plan.tip).kind == "landed")
@@ -122,7 +122,7 @@ def test_20_stopped_leader_wakes_up(tmp_path: Path) -> None:
             other.store.take(entry.sequence)
         other.append("y")
 
-    stopped = one.ledger.store = Between(one.store)  # type: ignore[assignment]
+    stopped = one.watch()
     stopped.after["look"] = meanwhile
     one.drain()
     invariant("applied-once", one.ids() == ["a", "x", "y"], one.ids())
@@ -136,7 +136,7 @@ def test_20_stopped_before_its_push(tmp_path: Path) -> None:
     one.append("a")
     other = one.reopen()
     one.ledger.enqueue({"kind": "append", "id": "x"})
-    stopped = one.ledger.store = Between(one.store)  # type: ignore[assignment]
+    stopped = one.watch()
     stopped.after["begin_attempt"] = lambda: (other.append("y"), world.node("two").append("z"))
     one.drain()
     invariant("applied-once", sorted(one.ids()) == ["a", "x", "y", "z"], one.ids())

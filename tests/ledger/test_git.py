@@ -59,8 +59,7 @@ def test_clone_after_a_power_loss(tmp_path: Path, bare: Path, damage: str) -> No
     else:
         (clone / one.refs.ref).write_bytes(b"garbage\n" if damage == "ref" else b"\0" * 41)
     reboot(clone)
-    again = one.reopen()
-    again.refs = again.ledger.refs = GitRefs(clone, str(bare))
+    again = one.reopen(refs=GitRefs(clone, str(bare)))
     again.append("b")
     assert again.ids() == ["a", "b"]
     assert again.findings() == []
@@ -72,8 +71,7 @@ def test_clone_that_was_removed_is_made_anew(tmp_path: Path, bare: Path) -> None
     one = Node("one", tmp_path, GitRefs(tmp_path / "one.git", str(bare)))
     one.append("a")
     run(["rm", "-rf", one.refs.clone.folder])
-    again = one.reopen()
-    again.refs = again.ledger.refs = GitRefs(one.refs.clone.folder, str(bare))
+    again = one.reopen(refs=GitRefs(one.refs.clone.folder, str(bare)))
     assert again.append("b")["ok"]
     assert again.ids() == ["a", "b"]
 

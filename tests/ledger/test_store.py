@@ -110,8 +110,8 @@ def test_budget_is_shared_by_all_processes(store: Store) -> None:
 
 def fill(store: Store) -> None:
     """Lets the disk be full: not one page more."""
-    pages = store._db.execute("pragma page_count").fetchone()[0]
-    store._db.execute(f"pragma max_page_count={pages}")
+    pages = store.database.connection.execute("pragma page_count").fetchone()[0]
+    store.database.connection.execute(f"pragma max_page_count={pages}")
 
 
 @pytest.mark.parametrize("write", ["enqueue", "begin_attempt", "settle", "answer_unpushed", "observe"])
@@ -134,7 +134,7 @@ def test_disk_full_loses_nothing(tmp_path: Path, write: str) -> None:
     fill(node.store)
     with pytest.raises(StoreError, match="is full"):
         acts[write]()
-    node.store._db.execute("pragma max_page_count=1000000")
+    node.store.database.connection.execute("pragma max_page_count=1000000")
     assert node.store.answer(number) is None
     node.drain()
     assert node.ids() == ["x"]

@@ -19,8 +19,11 @@ from pipeline.edge.memory_refs import Fault, MemoryRemote
 from pipeline.edge.ref_store import RefStore
 from pipeline.errors import RecordInvalid
 from pipeline.ledger.chain import read_state
-from pipeline.ledger.check import Finding, check_chain, history
-from pipeline.ledger.ledger import Ledger, Settings, initialise
+from pipeline.ledger.check import Finding, check_chain
+from pipeline.ledger.genesis import initialise
+from pipeline.ledger.history import history
+from pipeline.ledger.leader import Settings
+from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.store import Store
 from pipeline.records import paths
 from pipeline.records.base import dump
@@ -156,8 +159,14 @@ class Node:
         self.processes = processes
         self.store = Store(self.folder, identity=identity, new_id=new_id)
         OPEN.append(self.store)
+        self.rewire(store=self.store)
+
+    def rewire(self, *, store: Any = None, refs: Any = None, random: CountedRandomness | None = None) -> None:
+        """Puts others in the place of this process's parts; its store stays where no other is given."""
+        self.refs = refs or self.refs
+        self.random = random or self.random
         self.ledger = Ledger(
-            self.store,
+            store or self.ledger.store,
             self.refs,
             self.decide,
             self.adopt,
@@ -167,10 +176,19 @@ class Node:
             self.settings,
         )
 
-    def reopen(self, *, identity: str | None = None, new_id: str = "reopened-writer") -> Node:
+    def watch(self) -> Between:
+        """Lets others act in the middle of what this process does with its store."""
+        between = Between(self.store)
+        self.rewire(store=between)
+        return between
+
+    def reopen(
+        self, *, identity: str | None = None, new_id: str = "reopened-writer", refs: Any = None
+    ) -> Node:
         """Opens the same folder as another process would."""
         node = Node.__new__(Node)
         node.__dict__.update(self.__dict__)
+        node.refs = refs or self.refs
         me = f"{self.name}-process{next(self.lives)}"
         node._live(identity or self.name, new_id, FakeProcesses(me, self.processes.dead))
         return node
@@ -200,7 +218,7 @@ class Node:
 
     def drain(self) -> None:
         """Drains without the leader's lock, as a second leader does."""
-        self.ledger.drain(self.clock.boottime() + 60)
+        self.ledger.leader.drain(self.clock.boottime() + 60)
 
     def copied(self, name: str) -> Node:
         """Returns a copy of this store, running on the same machine beside it."""

@@ -14,7 +14,9 @@ from pipeline.coordination.reducer import REDUCER_VERSION, decide, genesis
 from pipeline.edge.clock import ManualClock
 from pipeline.edge.identity import machine_id
 from pipeline.edge.memory_refs import MemoryRefs, MemoryRemote
-from pipeline.ledger.ledger import Ledger, Settings, initialise
+from pipeline.ledger.genesis import initialise
+from pipeline.ledger.leader import Settings
+from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.store import Store
 from pipeline.operations.admission import admit
 from pipeline.operations.settings import resolve
