@@ -16,6 +16,7 @@ import pytest
 
 from tests.cluster.test_kill import assert_once, settled
 from tests.cluster.tiny import BRANCH, Host, finish, output, wait_until
+from tests.mounts import needs_mounts
 
 
 @pytest.fixture
@@ -182,17 +183,6 @@ def on_small_disk(
     script = f'mount -t tmpfs -o {limit} none "$0" && "$@"; code=$?; {then}; exit $code'
     wrapper = ("unshare", "--mount", "--propagation", "slave", "sh", "-c", script, str(place))
     return host.start(*words, wrapper=wrapper, **env)
-
-
-def may_mount() -> bool:
-    """Says whether this process may make a mount namespace and mount in it."""
-    if os.geteuid() != 0:
-        return False
-    words = ["unshare", "--mount", "sh", "-c", "mount -t tmpfs none /mnt"]
-    return subprocess.run(words, capture_output=True).returncode == 0
-
-
-needs_mounts = pytest.mark.skipif(not may_mount(), reason="needs root, to mount a small file system")
 
 
 @needs_mounts
