@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import signal
 import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
-from pipeline.errors import LedgerError, PipelineError, StoreError
+from pipeline.errors import ConfigInvalid, LedgerError, PipelineError, StoreError
 from pipeline.operations import journal
 from pipeline.operations.construct import Built, construct
-from pipeline.operations.failures import failure_of, of_os_error
+from pipeline.operations.failures import failure_of, of_defect, of_os_error
 from pipeline.operations.heart import Heart, system_facts
 from pipeline.operations.journal import AttemptRecord
 from pipeline.operations.prepare import Prepared, Wanted, prepare
@@ -27,6 +28,8 @@ from pipeline.operations.recover import remove_attempt
 from pipeline.operations.report import Ending, Report
 from pipeline.operations.site import Site, accepted
 from pipeline.records.jobs import Job
+
+T = TypeVar("T")
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -136,21 +139,41 @@ def _build(
         return Built(status="cancelled" if cancelled else "failed", failure=failure)
     except OSError as exc:
         return Built(status="failed", failure=of_os_error(exc))
+    except Exception as exc:
+        # The job ends all the same: left running, it would be lost again and again to the same defect.
+        site.say(traceback.format_exc())
+        return Built(status="failed", failure=of_defect(exc))
 
 
 def wanted_of(job: Job) -> Wanted:
-    """Returns what a queued job asks for; its commit is pinned."""
-    options = job.options
+    """Returns what a queued job asks for; its commit is pinned.
+
+    Raises ConfigInvalid for an option that is of another type than it has to be: somebody wrote it by hand.
+    """
     return Wanted(
         branch=job.branch,
         commit=job.commit,
-        source=options.get("source") or (job.source or None),
-        recipe=options.get("recipe"),
-        packages=bool(options.get("packages", True)),
-        keep_going=bool(options.get("keep_going", False)),
+        source=_option(job, "source", "") or (job.source or None),
+        recipe=_option(job, "recipe", "") or None,
+        packages=_option(job, "packages", True),
+        keep_going=_option(job, "keep_going", False),
         timeout_seconds=job.timeout_seconds,
-        resume_from=job.retry_of if options.get("resume") else None,
+        resume_from=job.retry_of if _option(job, "resume", False) else None,
     )
+
+
+def _option(job: Job, name: str, default: T) -> T:
+    """Returns an option of a job, which has to be of its default's type; null counts as absent."""
+    value = job.options.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, type(default)):
+        kind = "text" if isinstance(default, str) else "true or false"
+        raise ConfigInvalid(
+            f"Job {job.id}: the option `{name}` is {str(value)[:60]!r}, where {kind} is expected.",
+            remedy="Order the job again: `invoke build`.",
+        )
+    return value
 
 
 def _record(site: Site, claimed: Claimed) -> AttemptRecord:

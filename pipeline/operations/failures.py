@@ -26,3 +26,13 @@ def of_os_error(error: OSError) -> Failure:
         message=f"{error.filename or 'a file'}: {error.strerror}",
         remedy="Free space where `work`, `cache` and `artifacts` lie." if full else None,
     )
+
+
+def of_defect(error: Exception) -> Failure:
+    """Returns what nobody expected, a mistake in the pipeline itself, as a build's failure."""
+    words = f"{type(error).__name__}: {error}".strip().splitlines()[0][:300]
+    return Failure(
+        failure_class=FailureClass.UNKNOWN,
+        message=f"A defect of the pipeline, {words}",
+        remedy="Report it with the lines that the build printed about it.",
+    )

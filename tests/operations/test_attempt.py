@@ -47,6 +47,47 @@ def test_an_attempt_that_cannot_begin_ends_its_job(make_site: MakeSite) -> None:
     assert journal.attempts(one.settings.work) == []
 
 
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ({"source": 5}, "the option `source` is '5', where text is expected"),
+        ({"recipe": {"a": 1}}, "the option `recipe`"),
+        ({"packages": "no"}, "the option `packages` is 'no', where true or false is expected"),
+        ({"resume": 1}, "the option `resume`"),
+    ],
+)
+def test_a_job_with_an_option_of_the_wrong_type_ends(
+    make_site: MakeSite, option: dict[str, object], said: str
+) -> None:
+    """What somebody wrote into the queue by hand fails that job, with the option's name, and no other."""
+    one = make_site("build1")
+    request = {"kind": "job.start", "id": "job_a", "branch": "b", "commit": COMMIT, "options": option}
+    value = one.ask({**request, "holder": one.holder()})
+    job = Claimed(queue.show(one, "job_a"), str(value["token"]), int(value["attempt"]))
+    report = run_attempt(one, job, None)
+    assert report.failure is not None
+    assert said in report.failure.message
+    assert queue.show(one, "job_a").outcome == "failed"
+
+
+def test_a_defect_ends_the_job_that_met_it(make_site: MakeSite) -> None:
+    """A mistake in the pipeline's own code fails the build once: the job is not lost to it for ever."""
+    one = make_site("build1")
+    said: list[str] = []
+    one.say = said.append
+
+    def defective(name: str) -> None:
+        if name == "journal written":
+            raise TypeError("nobody thought of this")
+
+    one.step = defective
+    report = run_attempt(one, claimed(one, "job_a"), None)
+    assert report.failure is not None
+    assert report.failure.message == "A defect of the pipeline, TypeError: nobody thought of this"
+    assert queue.show(one, "job_a").outcome == "failed"
+    assert "test_attempt.py" in "".join(said)
+
+
 def test_an_attempt_that_cannot_be_noted_ends_its_job(make_site: MakeSite, tmp_path: Path) -> None:
     """Where not even the note of the attempt can be written, the job fails, and the ledger is told."""
     one = make_site("build1")
