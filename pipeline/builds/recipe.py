@@ -124,10 +124,10 @@ def read_recipe_file(name: str, recipe_dir: Path) -> RecipeFile:
     try:
         with path.open("rb") as file:
             data = file.read(_MAXIMUM_BYTES + 1)
-    except OSError as exc:
+    except (OSError, ValueError) as exc:  # ValueError: a name that no file can have
         known = ", ".join(sorted(found.stem for found in recipe_dir.glob("*.json"))) or "none"
         raise ConfigInvalid(
-            f"The recipe {name!r} cannot be read ({exc.strerror})",
+            f"The recipe {name!r} cannot be read ({getattr(exc, 'strerror', exc)})",
             remedy=f"Name a file, or one of the recipes that are here: {known}.",
         ) from exc
     if len(data) > _MAXIMUM_BYTES:

@@ -213,11 +213,12 @@ def test_names_of_other_tools_in_a_branch_are_left_alone() -> None:
         settle(branch={"skip_test": True})
 
 
-def test_a_recipe_that_is_not_there_names_those_that_are(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["two", "t\0wo"])
+def test_a_recipe_that_is_not_there_names_those_that_are(name: str, tmp_path: Path) -> None:
     """A wrong name is answered with the right ones."""
     (tmp_path / "one.json").write_text("{}")
     with pytest.raises(ConfigInvalid) as caught:
-        recipe.read_recipe_file("two", tmp_path)
+        recipe.read_recipe_file(name, tmp_path)
     assert caught.value.remedy is not None
     assert "one" in caught.value.remedy
 
