@@ -19,7 +19,6 @@ from pathlib import Path
 
 from pipeline.builds.artifacts import leftover
 from pipeline.builds.workspace import Workspace, clear, leftovers, remove
-from pipeline.edge.identity import machine_id
 from pipeline.edge.machine_lock import MachineLock
 from pipeline.edge.survivors import find_survivors, kill_survivors, read_journal
 from pipeline.errors import Fenced
@@ -156,7 +155,7 @@ def _requeue(site: Site, found: Recovery) -> None:
     holders = {lock.job_id: lock.holder for lock in sites.locks(view).locks if lock.job_id}
     for job in _mine(site):
         machine, _, process = holders.get(job.id, "").partition("/")
-        if machine != machine_id()[:16]:
+        if machine != site.machine()[:16]:
             found.elsewhere.append(job.id)
         elif not site.processes.alive(process):
             request = {

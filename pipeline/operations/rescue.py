@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from pipeline.coordination.leases import Silence
 from pipeline.coordination.presence import STALE_SECONDS
-from pipeline.edge.identity import boot_id
 from pipeline.errors import PipelineError, Refused
 from pipeline.operations import site as sites
 from pipeline.operations.site import Site
@@ -52,7 +51,7 @@ def _observe(site: Site, token: str, nonce: str | None) -> Silence:
     name, now = f"job/{token}", site.clock.boottime()
     kept = site.ledger.store.observation(name)
     before = Silence(kept["nonce"], kept["since"], kept["until"], kept["boot_id"]) if kept else None
-    after = before.feed(now, nonce, boot_id()) if before else Silence(nonce, now, now, boot_id())
+    after = before.feed(now, nonce, site.boot()) if before else Silence(nonce, now, now, site.boot())
     site.ledger.store.observe(
         name, {"nonce": after.nonce, "since": after.since, "until": after.until, "boot_id": after.boot_id}
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.edge.clock import Clock
-from pipeline.edge.identity import Processes, Randomness, machine_id
+from pipeline.edge.identity import Processes, Randomness, boot_id, machine_id
 from pipeline.edge.ref_store import RefStore
 from pipeline.errors import Fenced, LeaseHeld, LedgerMissing, NotALedger, NotFound, Refused
 from pipeline.ledger.history import Standing
@@ -45,7 +45,8 @@ class Site:
 
     `say` shows progress to a person; results are returned, never said. `live` takes a running build's facts
     as they change, where there is a line that can. `step` is told each point on which a crash could fall.
-    `open_refs` opens another ref store on the same remote, for another thread.
+    `open_refs` opens another ref store on the same remote, for another thread. `machine` and `boot` tell
+    this machine, and this boot of it, from every other.
     """
 
     settings: LocalSettings
@@ -61,6 +62,8 @@ class Site:
     step: Callable[[str], None] = field(default=lambda name: None)
     live: Callable[[Mapping[str, Any]], None] | None = None
     open_refs: Callable[[], RefStore] | None = None
+    machine: Callable[[], str] = machine_id
+    boot: Callable[[], str] = boot_id
 
     def ask(self, request: Mapping[str, Any], **options: Any) -> dict[str, Any]:
         """Transacts one request in this builder's name; returns the outcome's value.
@@ -75,7 +78,7 @@ class Site:
 
     def holder(self) -> str:
         """Returns this process's name as a lock keeps it: the machine first, so no other declares it dead."""
-        return f"{machine_id()[:16]}/{self.processes.myself()}"
+        return f"{self.machine()[:16]}/{self.processes.myself()}"
 
     def make_heart(self, job_id: str, token: str, progress: Callable[[], dict[str, Any]]) -> Heart:
         """Returns the heart of a job that runs here; not beating yet."""
