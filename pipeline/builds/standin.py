@@ -5,8 +5,9 @@
                                  else 403 (refused) or 204 (allowed: the tool may go there itself)
 
 It listens on 127.0.0.1 at a port that the kernel picks, in threads of the pipeline's own process, and writes
-down every request. What must not live here: what the tools' command lines mean (`standin_client`, a program
-of its own that runs in the build as `wget` and `curl`).
+down every request. The HTTP of it (`standin_server`) is imported when the first connection comes: most builds
+make none. What must not live here: what the tools' command lines mean (`standin_client`, a program of its own
+that runs in the build as `wget` and `curl`).
 
 Non-guarantee: a program that opens a connection without `wget`, `curl` or an address of this server is not
 seen.
@@ -16,15 +17,14 @@ from __future__ import annotations
 
 import hashlib
 import io
-import shutil
+import selectors
+import socket
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, BinaryIO, Final
-from urllib.parse import parse_qs, urlsplit
+from typing import BinaryIO, Final
 
 from pipeline.errors import ConfigInvalid
 from pipeline.records.builds import Download, DownloadSubstitute
@@ -33,7 +33,6 @@ LOOPBACK: Final = "{loopback}"
 #: Requests that are written down; a build that makes more is told apart by the last one's text.
 _MAXIMUM_RECORDED: Final = 1000
 _MAXIMUM_URL: Final = 2000
-_READ_TIMEOUT_SECONDS: Final = 30.0
 
 
 @dataclass(frozen=True)
@@ -83,16 +82,15 @@ class StandIn:
         self._refuse = refuse_unpinned
         self._requests: list[Download] = []
         self._lock = threading.Lock()
-        self._server = _Server(("127.0.0.1", 0), _Handler)
-        self._server.standin = self
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, name="stand-in", daemon=True
-        )
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._port = int(self._socket.getsockname()[1])
+        self._wakeup, self._waker = socket.socketpair()
+        self._thread = threading.Thread(target=self._serve, name="stand-in", daemon=True)
 
     @property
     def address(self) -> str:
         """Returns `http://127.0.0.1:PORT`, without a slash at the end."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return f"http://127.0.0.1:{self._port}"
 
     def __enter__(self) -> StandIn:
         self._thread.start()
@@ -104,9 +102,23 @@ class StandIn:
     def close(self) -> None:
         """Stops listening. May be called twice, and before the server was started."""
         if self._thread.is_alive():
-            self._server.shutdown()
+            self._waker.send(b"x")
             self._thread.join()
-        self._server.server_close()
+        for each in (self._socket, self._wakeup, self._waker):
+            each.close()
+
+    def _serve(self) -> None:
+        """Waits for connections, without looking up now and then, until it is closed."""
+        server = None
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._socket, selectors.EVENT_READ)
+            selector.register(self._wakeup, selectors.EVENT_READ)
+            while not any(key.fileobj is self._wakeup for key, _ in selector.select()):
+                if server is None:
+                    from pipeline.builds.standin_server import Server
+
+                    server = Server(self._socket, self)
+                server.handle_request()
 
     def downloads(self) -> list[Download]:
         """Returns what was asked for so far, in order, at most `_MAXIMUM_RECORDED` requests."""
@@ -140,65 +152,3 @@ class StandIn:
             elif len(self._requests) == _MAXIMUM_RECORDED - 1:
                 more = {"url": "(more requests than are written down)", "status": "refused"}
                 self._requests.append(download.model_copy(update=more))
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    standin: StandIn
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that goes away is no error of the build, and nothing may be printed over its progress."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    """One connection. Garbage is answered by the base class with 400 or 501, and leaves no trace."""
-
-    server: _Server
-    server_version = "stand-in"
-    sys_version = ""
-    timeout = _READ_TIMEOUT_SECONDS
-
-    def do_GET(self) -> None:
-        self._answer()
-
-    def do_HEAD(self) -> None:
-        self._answer()
-
-    def _answer(self) -> None:
-        standin = self.server.standin
-        try:
-            parts = urlsplit(self.path)
-            query = parse_qs(parts.query, errors="replace", max_num_fields=20)
-        except ValueError:
-            self.send_error(HTTPStatus.BAD_REQUEST)
-            return
-        asking = self.command == "HEAD"
-        if parts.path == "/fetch" and "url" in query:
-            url, tool = query["url"][0], query.get("tool", ["unknown"])[0][:20]
-            plain = query.get("method", ["GET"])[0] in ("GET", "HEAD")
-            pinned = standin.look_up(url) if plain else None
-            status = standin.decide(url, tool, pinned, asking=asking)
-        else:
-            url = LOOPBACK + parts.path
-            pinned = standin.look_up(url)
-            status = HTTPStatus.OK if pinned else HTTPStatus.NOT_FOUND
-            if pinned or not asking:
-                standin.decide(url, "loopback", pinned, asking=asking)
-        self._send(status, pinned, body=not asking)
-
-    def _send(self, status: HTTPStatus, pinned: Pinned | None, *, body: bool) -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", str(pinned.size_bytes if pinned else 0))
-        self.send_header("Content-Type", "application/octet-stream")
-        if pinned:
-            self.send_header("ETag", f'"{pinned.sha256}"')
-        self.end_headers()
-        if pinned and body:
-            with pinned.open() as file:
-                shutil.copyfileobj(file, self.wfile)
-
-    def version_string(self) -> str:
-        return self.server_version
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Says nothing: the requests are in the manifest."""
