@@ -7,20 +7,22 @@ Results go to stdout, progress to stderr; every task that reads has --json.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from invoke import Collection, Context, task
 
-from pipeline.console.terminal import say, told
+from pipeline.console.terminal import collect_from_now_on, say, told
 
 JSON = "print one JSON value on standard output instead of text"
 
 
-def site() -> Any:
+def site(say: Callable[[str], None] = say, live: Callable[[Mapping[str, Any]], None] | None = None) -> Any:
     """Puts this machine's Site together."""
     from pipeline.runtime import make_site
 
-    return make_site(say)
+    collect_from_now_on()
+    return make_site(say, live)
 
 
 def number(name: str, text: str, default: int) -> int:
@@ -74,7 +76,6 @@ def build(
     from pipeline.console.input import whole_number
     from pipeline.console.live import screen
     from pipeline.operations.build import Order, build
-    from pipeline.runtime import make_site
 
     order = Order(
         branch=branch,
@@ -90,7 +91,7 @@ def build(
         dry_run=dry_run,
     )
     with screen() as shown:
-        reports = build(make_site(shown.say, shown.live), order)
+        reports = build(site(shown.say, shown.live), order)
     sys.exit(show_build(reports, json))
 
 
@@ -101,10 +102,9 @@ def work(c: Context, once: bool = False, json: bool = False) -> None:
     from pipeline.console.build import show_build
     from pipeline.console.live import screen
     from pipeline.operations.build import work_once
-    from pipeline.runtime import make_site
 
     with screen() as shown:
-        reports = work_once(make_site(shown.say, shown.live))
+        reports = work_once(site(shown.say, shown.live))
     sys.exit(show_build(reports, json))
 
 

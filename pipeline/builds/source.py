@@ -12,7 +12,6 @@ cached clone holds its lock file.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import hashlib
 import os
 import re
@@ -335,6 +334,8 @@ def _full_id(clone: Path, name: str) -> str | None:
 
 
 def _branch_not_found(access: Access, branch: str, heads: dict[str, str]) -> BranchNotFound:
+    import difflib  # only a branch that is not there needs it
+
     by_lower = {name.lower(): name for name in heads}
     near = [by_lower[name] for name in difflib.get_close_matches(branch.lower(), by_lower, n=5, cutoff=0.5)]
     if near:

@@ -19,14 +19,11 @@ import shlex
 import shutil
 import sys
 import tempfile
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Final
-from xml.sax.saxutils import escape
 
 from pipeline.builds import maven_settings, standin, standin_client
 from pipeline.builds.poms import Dependency
@@ -202,6 +199,8 @@ def install_jar(
     The job's repository shares its files with the cache by hard links: nothing is written through one,
     every file is made new beside it and renamed over it.
     """
+    from xml.sax.saxutils import escape  # it loads all of urllib
+
     source, target = _artifact(jar.source), _artifact(jar.coordinates)
     data = _pinned_jar(source, jar.sha256, [repository], machine, central, fetch or _http_fetch)
     place = repository / target.path()
@@ -266,6 +265,10 @@ def _pinned_jar(
 
 
 def _http_fetch(url: str, target: Path) -> None:
+    # HTTP takes 15 ms to import, and a builder whose cache is full fetches nothing.
+    import urllib.error
+    import urllib.request
+
     try:
         with urllib.request.urlopen(url, timeout=_FETCH_SECONDS) as reply, target.open("wb") as file:
             shutil.copyfileobj(reply, file)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.console.plain import plain
 from pipeline.console.terminal import duration, printable, say, show_json, show_table, size
-from pipeline.console.views import plain
 from pipeline.errors import FAILURE_EXIT_CODES
 from pipeline.operations.report import Report
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import json
 import os
 import shutil
@@ -35,6 +36,7 @@ def told(body: Callable[P, T]) -> Callable[P, T]:
         from pipeline.errors import Interrupted, PipelineError
 
         as_json = kwargs.get("json") is True
+        gc.disable()
         try:
             _insist_on_text(kwargs)
             try:
@@ -54,8 +56,16 @@ def told(body: Callable[P, T]) -> Callable[P, T]:
             if os.environ.get(TRACEBACK_VARIABLE):
                 raise
             _fail(_defect(exc), as_json)
+        finally:
+            collect_from_now_on()
 
     return run
+
+
+def collect_from_now_on() -> None:
+    """Has cyclic garbage collected again, but for what is there already: all modules are imported."""
+    gc.freeze()
+    gc.enable()
 
 
 def _fail(error: Any, as_json: bool) -> NoReturn:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
+from pipeline.console.plain import plain
 from pipeline.console.terminal import duration, printable, say, show_json, show_table, size
 from pipeline.errors import ArtifactsInvalid, CheckFailed, PreflightFailed, exit_code_of
 from pipeline.operations.artifacts import ArtifactSet, Problem, PrunePlan
@@ -24,21 +21,6 @@ from pipeline.operations.recover import Recovery
 from pipeline.records.jobs import Job
 from pipeline.records.locks import Lock
 from pipeline.records.messages import Message
-
-
-def plain(value: Any) -> Any:
-    """Returns records, dataclasses and times as JSON values."""
-    if isinstance(value, BaseModel):
-        return value.model_dump(mode="json", by_alias=True)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [plain(v) for v in value]
-    if isinstance(value, datetime):
-        return value.strftime("%Y-%m-%dT%H:%M:%SZ")
-    return str(value) if isinstance(value, Path) else value
 
 
 def when(moment: datetime | None) -> str:

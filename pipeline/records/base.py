@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
+
+# Pydantic would look through every installed distribution for plugins. Nobody's may change our records.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationError
 
@@ -32,9 +36,14 @@ Timestamp = Annotated[datetime, BeforeValidator(_read_time), PlainSerializer(_in
 
 
 class Record(BaseModel):
-    """A frozen model of one JSON shape. Fields that a newer version wrote are kept and written again."""
+    """A frozen model of one JSON shape. Fields that a newer version wrote are kept and written again.
 
-    model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True, use_enum_values=True)
+    Its validator is made on first use: no command uses all of them, and all take 60 ms.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="allow", populate_by_name=True, use_enum_values=True, defer_build=True
+    )
 
 
 R = TypeVar("R", bound=BaseModel)

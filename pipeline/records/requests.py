@@ -6,7 +6,8 @@ named here: an older reducer must not pass over what a newer asker meant.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from functools import cache
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError, model_validator
 
@@ -307,15 +308,24 @@ AnyRequest = Annotated[
     Field(discriminator="kind"),
 ]
 
-_ADAPTER: TypeAdapter[Request] = TypeAdapter(AnyRequest)
+#: Kind -> its record. Each is compiled when it is first used: most commands ask for one kind or two.
+_BY_KIND: dict[str, type[Request]] = {
+    get_args(model.model_fields["kind"].annotation)[0]: model for model in get_args(get_args(AnyRequest)[0])
+}
+
+
+@cache
+def _any_request() -> TypeAdapter[Request]:
+    return TypeAdapter(AnyRequest)
 
 
 def parse_request(value: Any) -> Request:
     """Makes a request of parsed JSON. Raises RecordInvalid that names the field."""
+    kind = value.get("kind") if isinstance(value, dict) else None
+    model = _BY_KIND.get(kind) if isinstance(kind, str) else None
     try:
-        return _ADAPTER.validate_python(value)
+        return _any_request().validate_python(value) if model is None else model.model_validate(value)
     except ValidationError as exc:
         first = exc.errors(include_url=False)[0]
-        kind = value.get("kind") if isinstance(value, dict) else None
         field = ".".join(str(part) for part in first["loc"] if part != kind)
         raise RecordInvalid(f"request {kind}" if kind else "request", field, first["msg"]) from exc
