@@ -18,7 +18,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -36,7 +36,6 @@ MANIFEST: Final = "manifest.json"
 RAW_LOG: Final = "build.log.gz"
 _BLOCK_BYTES: Final = 1 << 20
 _PARTIAL: Final = re.compile(r"\.(?:partial|removing)-(?P<pid>\d+)-(?P<started>\d+)-.*")
-_ARCHIVES: Final = (".jar", ".war")
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -65,28 +64,6 @@ def slug(branch: str) -> str:
 def set_folder(root: Path, builder: str, branch: str, job: str, token: str) -> Path:
     """Returns the folder of one attempt's set."""
     return root / builder / slug(branch) / f"{job}.{token}"
-
-
-def packages_in(folder: Path) -> list[Item]:
-    """Returns the DEBs that dpkg-buildpackage left in a folder, by name."""
-    return [Item(path, path.name) for path in sorted(folder.glob("*.deb")) if path.is_file()]
-
-
-def archives_in(tree: Path, modules: Iterable[str]) -> list[Item]:
-    """Returns every module's own jar and war. `modules` are the folders of the reactor's modules.
-
-    Sources, tests and what shade leaves of the original are no results of a build.
-    """
-    items = []
-    for module in sorted({*modules}):
-        for path in sorted((tree / module / "target").glob("*")):
-            name = path.name
-            aside = name.startswith("original-") or name.endswith(
-                ("-sources.jar", "-tests.jar", "-javadoc.jar")
-            )
-            if path.suffix in _ARCHIVES and path.is_file() and not path.is_symlink() and not aside:
-                items.append(Item(path, f"{module}/{name}" if module not in ("", ".") else name))
-    return items
 
 
 def read_set(folder: Path) -> Manifest:

@@ -5,15 +5,13 @@
     install(plan)            apt-get, without questions; as root, or it says the exact line for sudo
 
 Python 2 and its setuptools, which CloudStack declares, are in no current release. The build does not need
-them: the packaging is started with `-d`. Who calls dpkg-buildpackage by hand can have empty packages of these
-names (`pretend`), made here with dpkg-deb.
+them: the packaging is started with `-d` (`tree_checks.NOT_NEEDED`).
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -48,8 +46,6 @@ CLOUDSTACK: Final = (
     "devscripts",
     "git-lfs",
 )
-#: Names that CloudStack declares and no current release has, with a version that its control file accepts.
-PRETENDED: Final = {"python2": "2.7.18", "python-setuptools": "44.1.1"}
 #: Programs that make a package superfluous, however they came here.
 _INSTEAD: Final = {"nodejs": "node", "npm": "npm", "maven": "mvn", "git": "git"}
 
@@ -124,27 +120,3 @@ def _stale(lists: Path, now: float | None) -> bool:
     """Says whether apt's lists are missing or old."""
     times = [file.stat().st_mtime for file in lists.glob("*_Packages*")]
     return not times or (now is not None and now - max(times) > _STALE_SECONDS)
-
-
-def pretend(names: Sequence[str], folder: Path) -> list[Path]:
-    """Makes empty packages of these names in a folder and returns their files.
-
-    They satisfy dpkg-checkbuilddeps and hold nothing. Raises CommandFailed if dpkg-deb fails.
-    """
-    made = []
-    for name in names:
-        version = f"{PRETENDED.get(name, '1')}-0pretended"
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            control = Path(scratch) / "DEBIAN" / "control"
-            control.parent.mkdir(mode=0o755)
-            Path(scratch).chmod(0o755)
-            control.write_text(
-                f"Package: {name}\nVersion: {version}\nArchitecture: all\nSection: misc\nPriority: optional\n"
-                "Maintainer: build pipeline <nobody@localhost>\n"
-                f"Description: empty package that stands for {name}\n"
-                " Satisfies a build dependency that is declared, but not needed. Holds nothing.\n"
-            )
-            target = folder / f"{name}_{version}_all.deb"
-            process.run(["dpkg-deb", "--build", "--root-owner-group", scratch, target], timeout=60)
-        made.append(target)
-    return made

@@ -32,6 +32,7 @@ from pipeline.records.builds import Failure, Manifest, ModuleTime, Recipe, Stage
 
 StageName = Literal["maven", "packages"]
 _PRUNED = frozenset({".git", "node_modules", "src", "debian"})
+_BESIDE = ("-sources.jar", "-tests.jar", "-javadoc.jar")
 _GIB = 1 << 30
 
 
@@ -349,11 +350,15 @@ def _packages(output: Path) -> list[Path]:
 
 
 def _jars(tree: Path) -> Iterator[Path]:
-    """Yields the jars and wars that lie directly in a module's target folder."""
+    """Yields every module's own jars and wars, which lie directly in its target folder.
+
+    Sources, tests and what shade leaves of the original are no results of a build.
+    """
     for folder, subfolders, names in os.walk(tree):
         if Path(folder).name == "target":
             subfolders.clear()
             for name in names:
-                if name.endswith((".jar", ".war")) and not name.startswith("original-"):
+                aside = name.startswith("original-") or name.endswith(_BESIDE)
+                if name.endswith((".jar", ".war")) and not aside and not Path(folder, name).is_symlink():
                     yield Path(folder, name)
         subfolders[:] = [name for name in subfolders if name not in _PRUNED]

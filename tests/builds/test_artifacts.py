@@ -15,7 +15,7 @@ import pytest
 
 from pipeline.builds import artifacts
 from pipeline.builds.artifact_sets import Problem, carry_out, list_sets, plan_prune, verify
-from pipeline.builds.artifacts import Item, collect, new_manifest, packages_in, set_folder
+from pipeline.builds.artifacts import Item, collect, new_manifest, set_folder
 from pipeline.edge.process import run
 from pipeline.errors import ArtifactsInvalid, BuildFailed
 from pipeline.records.base import load
@@ -30,6 +30,11 @@ def facts(
     return new_manifest(
         job_id=job, server="build1", branch=branch, commit="a" * 40, created_at=created, token=token
     )
+
+
+def packages(folder: Path) -> list[Item]:
+    """The packages that a build has left in a folder."""
+    return [Item(path, path.name) for path in sorted(folder.glob("*.deb"))]
 
 
 def deb(folder: Path, name: str, version: str = "4.21.0") -> Path:
@@ -59,7 +64,7 @@ def built(tmp_path: Path) -> Path:
 @pytest.fixture
 def stored(tmp_path: Path, built: Path) -> tuple[Manifest, Path]:
     """One set in the store, and its folder."""
-    manifest = collect(tmp_path / "store", facts(), packages_in(built), built / "build.log")
+    manifest = collect(tmp_path / "store", facts(), packages(built), built / "build.log")
     return manifest, Path(manifest.build_dir)
 
 
@@ -103,12 +108,12 @@ def test_a_set_appears_whole_or_not_at_all(tmp_path: Path, built: Path) -> None:
         if calls == stop_at:
             raise KeyboardInterrupt
 
-    collect(tmp_path / "probe", facts(), packages_in(built), built / "build.log")
+    collect(tmp_path / "probe", facts(), packages(built), built / "build.log")
     # Syncs before the set's name is there: two packages, log, manifest, folder.
     for number in range(1, 6):
         calls, stop_at = 0, number
         with pytest.raises(KeyboardInterrupt):
-            collect(tmp_path / "store", facts(), packages_in(built), built / "build.log", sync=sync)
+            collect(tmp_path / "store", facts(), packages(built), built / "build.log", sync=sync)
         assert list((tmp_path / "store").glob("*/*/*")) == []
         assert list((tmp_path / "store").glob("*/*/.*")) == []
 
@@ -120,7 +125,7 @@ def test_everything_is_synced_before_the_name_is_there(tmp_path: Path, built: Pa
     def sync(descriptor: int) -> None:
         seen.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
 
-    collect(tmp_path / "store", facts(), packages_in(built), built / "build.log", sync=sync)
+    collect(tmp_path / "store", facts(), packages(built), built / "build.log", sync=sync)
     assert seen[:4] == [
         "cloudstack-common_4.21.0_all.deb",
         "cloudstack-ui_4.21.0_all.deb",
@@ -133,7 +138,7 @@ def test_everything_is_synced_before_the_name_is_there(tmp_path: Path, built: Pa
 
 def test_a_set_that_is_there_is_returned_as_it_is(tmp_path: Path, built: Path) -> None:
     """Who collects again after a crash gets what was collected; nothing is copied twice."""
-    first = collect(tmp_path / "store", facts(), packages_in(built), built / "build.log")
+    first = collect(tmp_path / "store", facts(), packages(built), built / "build.log")
     assert collect(tmp_path / "store", facts(), [], None) == first
 
 
@@ -145,7 +150,7 @@ def test_a_full_disk_is_a_clean_error(tmp_path: Path, built: Path, number: int) 
         raise OSError(number, os.strerror(number))
 
     with pytest.raises(BuildFailed) as caught:
-        collect(tmp_path / "store", facts(), packages_in(built), None, sync=sync)
+        collect(tmp_path / "store", facts(), packages(built), None, sync=sync)
     assert caught.value.failure_class == "disk"
     assert "artifacts.prune" in (caught.value.remedy or "")
     assert [path for path in (tmp_path / "store").rglob("*") if path.is_file()] == []
@@ -213,23 +218,6 @@ def test_copying_takes_constant_memory(tmp_path: Path) -> None:
     finally:
         tracemalloc.stop()
     assert peak < 3 << 20
-
-
-def test_the_main_jars_of_all_modules_are_collected(tmp_path: Path) -> None:
-    """Without packages: each module's jar and war under its folder's name; no sources, tests, originals."""
-    for path in (
-        "utils/target/cloud-utils-1.jar",
-        "utils/target/cloud-utils-1-sources.jar",
-        "utils/target/original-cloud-utils-1.jar",
-        "utils/target/cloud-utils-1-tests.jar",
-        "utils/target/classes/inner.jar",
-        "client/target/engine.war",
-        "other/target/not-a-module.jar",
-    ):
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).write_bytes(b"PK")
-    found = artifacts.archives_in(tmp_path, ["client", "utils", "pom-only", ""])
-    assert [item.path for item in found] == ["client/engine.war", "utils/cloud-utils-1.jar"]
 
 
 @pytest.mark.parametrize(

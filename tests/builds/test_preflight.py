@@ -21,7 +21,6 @@ from pipeline.builds.poms import Dependency, Repository
 from pipeline.builds.recipe import CommitFacts, RecipeFile, RecipeOverrides
 from pipeline.builds.toolchain import Found
 from pipeline.builds.tree import FolderTree
-from pipeline.edge.process import run
 from pipeline.errors import CommandFailed, PreflightFailed
 from pipeline.records.builds import BuildConfig, Toolchain
 
@@ -502,12 +501,3 @@ def test_apt_s_own_words_are_passed_on(tmp_path: Path) -> None:
 
     with pytest.raises(PreflightFailed, match="Unable to locate package jqq"):
         doctor.install(["jqq"], is_root=True, run=broken, lists=tmp_path)
-
-
-def test_pretended_packages_are_packages_of_nothing(tmp_path: Path) -> None:
-    """Real dpkg-deb makes them and reads them again: right name, right version, no file."""
-    made = doctor.pretend(list(doctor.PRETENDED), tmp_path)
-    for path, (name, version) in zip(made, doctor.PRETENDED.items(), strict=True):
-        facts = run(["dpkg-deb", "-f", path, "Package", "Version", "Architecture"]).text
-        assert facts == f"Package: {name}\nVersion: {version}-0pretended\nArchitecture: all"
-        assert run(["dpkg-deb", "-c", path]).text.split("\n")[1:] == []

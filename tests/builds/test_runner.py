@@ -150,10 +150,20 @@ def test_events_come_in_order(with_packaging: Job) -> None:
 
 
 def test_without_packages_maven_installs(job: Job) -> None:
-    """`packages` false runs Maven alone, with the job's own settings and repository."""
+    """`packages` false runs Maven alone, with the job's own settings and repository, and keeps its jars.
+
+    Every module's own: no sources, tests or originals, and nothing that lies deeper in a target folder.
+    """
     job.program("mvn", f"echo \"$@\" > ../arguments; cat <<'END'\n{REACTOR}END")
     job.file("server/target/cloud-server-1.jar")
-    job.file("server/target/original-cloud-server-1.jar")
+    job.file("client/target/engine.war")
+    for name in (
+        "original-cloud-server-1",
+        "cloud-server-1-sources",
+        "cloud-server-1-tests",
+        "classes/inner",
+    ):
+        job.file(f"server/target/{name}.jar")
     outcome = job.build(_recipe(packages=False, profiles=["systemvm", "developer"], threads=2))
     words = (job.workspace.output / "arguments").read_text().split()
     assert words[-1] == "install"
@@ -163,7 +173,7 @@ def test_without_packages_maven_installs(job: Job) -> None:
     assert words[words.index("-s") + 1] == str(job.workspace.settings)
     assert words[words.index("-T") + 1] == "2"
     assert [stage.name for stage in outcome.stages] == ["maven"]
-    assert [path.name for path in outcome.jars] == ["cloud-server-1.jar"]
+    assert [path.name for path in outcome.jars] == ["engine.war", "cloud-server-1.jar"]
 
 
 def test_a_tree_without_packaging_is_said(job: Job) -> None:
