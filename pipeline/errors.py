@@ -25,7 +25,7 @@
     │   ├── LeaseHeld                 42   somebody else holds it
     │   ├── Fenced                    43   the token presented is no longer the current one
     │   └── SecretRefused             44   a password or a key was to be written; nothing was
-    ├── MachineBusy                   45   another build runs on this machine
+    ├── MachineBusy                   45   another build runs on this machine, or waits for it
     ├── SourceError                   50   the source repository cannot be used
     │   ├── BranchNotFound            51
     │   └── CommitNotFound            52

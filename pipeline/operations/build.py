@@ -15,16 +15,31 @@ from typing import Any
 
 from pipeline.edge.git import split_credentials
 from pipeline.edge.machine_lock import MachineLock
-from pipeline.errors import MachineBusy, PipelineError, Refused, SecretRefused, UsageError
+from pipeline.edge.waiting_room import Waiter, WaitingRoom
+from pipeline.errors import (
+    Interrupted,
+    LedgerError,
+    MachineBusy,
+    PipelineError,
+    Refused,
+    SecretRefused,
+    UsageError,
+)
 from pipeline.operations import site as sites
-from pipeline.operations.attempt import Claimed, run_attempt
+from pipeline.operations.attempt import Claimed, Interruption, run_attempt
 from pipeline.operations.prepare import Prepared, Wanted, prepare
-from pipeline.operations.queue import find, place
+from pipeline.operations.queue import find
 from pipeline.operations.recover import recover
 from pipeline.operations.report import Report
+from pipeline.operations.settings import masked
 from pipeline.operations.site import Site
+from pipeline.operations.turn import wait
 from pipeline.records.base import dump_json
+from pipeline.records.jobs import Job
 from pipeline.records.names import check_name
+
+#: So long the ledger is waited for by somebody who has pressed Ctrl-C.
+_TAKE_BACK_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -60,9 +75,18 @@ def build(site: Site, order: Order) -> list[Report]:
     if order.dry_run:
         site.say("Everything that can be checked is in order.")
         return [_planned(site.builder, wanted, prepared)]
-    queued = _hold_machine(site, lock, order, wanted, prepared)
     try:
-        claimed = _claim(site, order, wanted, prepared, queued)
+        queued = _hold_machine(site, lock, order, wanted, prepared)
+        if queued is not None and queued.ended:
+            return [_ended(site, queued)]
+        if queued is not None:
+            recover(site, lock=lock, quiet=True)  # whoever held the machine may have been killed
+        try:
+            claimed = _claim(site, order, wanted, prepared, queued)
+        except Refused as exc:
+            if queued is None or exc.reason != "ended":
+                raise
+            return [_ended(site, find(site.state(fresh=False).view, queued.id)[0])]
         return [run_attempt(site, claimed, prepared)]
     finally:
         lock.release()
@@ -78,8 +102,8 @@ def work_once(site: Site) -> list[Report]:
     fitting = [j for j in sites.jobs(view).jobs if j.status == "queued" and j.target in (None, site.builder)]
     if not fitting:
         return []
-    if not lock.try_hold(_note(site, "work")):
-        raise _busy(lock)
+    if _waiters(site) or not lock.try_hold(_note(site, "work")):
+        raise _busy(site, lock)
     try:
         value = site.ask({"kind": "job.claim", "holder": site.holder()}, kind="attached")
         job, _ = find(site.state(fresh=False).view, value["job_id"])
@@ -149,42 +173,61 @@ def _request(site: Site, wanted: Wanted, prepared: Prepared, job_id: str, order:
 
 def _hold_machine(
     site: Site, lock: MachineLock, order: Order, wanted: Wanted, prepared: Prepared
-) -> str | None:
-    """Takes the machine's lock; where another build holds it, queues the job and waits.
+) -> Job | None:
+    """Takes the machine's lock; where others have it or wait for it, queues the job and waits its turn.
 
-    Returns the id of the queued job, or None if nothing had to wait. Raises MachineBusy when the patience
-    of `--wait` is over: with 0 nothing was recorded, otherwise the job stays in the queue.
+    Returns the job that waited, or None if nothing had to wait. One that was cancelled meanwhile has ended,
+    and the lock is not held then. Raises MachineBusy when the patience of `--wait` is over: with 0 nothing
+    was recorded, otherwise the job stays in the queue. Raises Interrupted for a signal: the job is cancelled.
     """
-    if lock.try_hold(_note(site, wanted.branch)):
+    note = _note(site, wanted.branch)
+    if not _waiters(site) and lock.try_hold(note):
         return None
     if order.wait_seconds == 0:
-        raise _busy(lock)
+        raise _busy(site, lock)
     job_id = new_job_id(site)
-    request = _request(site, wanted, prepared, job_id, order)
-    site.ask({"kind": "job.create", **request, "target": site.builder})
-    ahead = place(site.state(fresh=False).view, job_id, site.builder)
-    site.say(f"This machine is building already. {job_id} waits; {ahead} before it.")
-    until = None if order.wait_seconds is None else site.clock.boottime() + order.wait_seconds
+    stop = Interruption()
     try:
-        while not lock.try_hold(_note(site, wanted.branch)):
-            if until is not None and site.clock.boottime() >= until:
-                raise MachineBusy(
-                    f"The machine was busy for {order.wait_seconds:g} s. {job_id} stays in the queue.",
-                    remedy="`invoke work --once` runs it; `invoke job.cancel` takes it back.",
-                )
-            site.clock.sleep(0.5)
-    except KeyboardInterrupt:
-        site.ask({"kind": "job.cancel", "job_id": job_id, "reason": "interrupted while it waited"})
-        raise
-    return job_id
+        with stop.listening():
+            request = _request(site, wanted, prepared, job_id, order)
+            site.ask({"kind": "job.create", **request, "target": site.builder})
+            site.say("This machine is building already.")
+            me = Waiter(
+                id=site.random.hex(),
+                queue=f"{masked(site.settings.ledger)} {site.settings.ledger_branch}",
+                job_id=job_id,
+                priority=order.priority,
+                since=site.clock.boottime(),
+                builder=site.builder,
+            )
+            return wait(site, lock, me, note, patience=order.wait_seconds, interrupted=stop.reason)
+    except (Interrupted, KeyboardInterrupt) as exc:
+        _take_back(site, job_id)
+        raise exc if isinstance(exc, Interrupted) else Interrupted("Interrupted.") from exc
 
 
-def _claim(site: Site, order: Order, wanted: Wanted, prepared: Prepared, queued: str | None) -> Claimed:
+def _take_back(site: Site, job_id: str) -> None:
+    """Cancels a job that nobody waits for any more; if the ledger is away, the next command does."""
+    site.say(f"{job_id} is taken back.")
+    try:
+        request = {"kind": "job.cancel", "job_id": job_id, "reason": "interrupted while it waited"}
+        site.ask(request, patience=min(_TAKE_BACK_SECONDS, site.settings.patience_seconds))
+    except LedgerError as exc:
+        site.say(f"Not cancelled yet, the next command does it: {exc.message}")
+
+
+def _ended(site: Site, job: Job) -> Report:
+    """Returns the report of a job that was ended while it waited."""
+    ending: Any = job.outcome
+    return Report(job.id, ending, job.branch, job.commit, site.builder, failure=job.failure)
+
+
+def _claim(site: Site, order: Order, wanted: Wanted, prepared: Prepared, queued: Job | None) -> Claimed:
     """Claim, attempt, token, the builder's lock and status `building`: one commit."""
     if queued is None:
         request = {"kind": "job.start", **_request(site, wanted, prepared, new_job_id(site), order)}
     else:
-        request = {"kind": "job.claim", "job_id": queued}
+        request = {"kind": "job.claim", "job_id": queued.id}
     facts = {"system": prepared.system, "toolchain": prepared.fingerprint}
     value = site.ask({**request, "holder": site.holder(), "facts": facts}, kind="attached")
     job, _ = find(site.state(fresh=False).view, value["job_id"])
@@ -234,10 +277,18 @@ def _note(site: Site, what: str) -> str:
     return dump_json({"builder": site.builder, "process": site.processes.myself(), "for": what}).decode()
 
 
-def _busy(lock: MachineLock) -> MachineBusy:
+def _waiters(site: Site) -> list[Waiter]:
+    """Returns who waits for this machine now: nobody takes it out of turn."""
+    return WaitingRoom(site.settings.machine_lock).waiters(site.clock.boottime())
+
+
+def _busy(site: Site, lock: MachineLock) -> MachineBusy:
     held = lock.holder()
+    # A note outlives who wrote it where it cannot be written anew.
+    lives = site.processes.alive(held.get("process", ""))
+    whose = f" ({held.get('builder')}, {held.get('for')})" if lives else ""
     return MachineBusy(
-        f"Another build runs on this machine ({held.get('builder', '?')}, {held.get('for', '?')}).",
+        f"Another build runs on this machine{whose}, or waits for it.",
         remedy="Wait with --wait, or see `invoke status`.",
     )
 

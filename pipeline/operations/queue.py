@@ -48,15 +48,6 @@ def show(site: Site, job_id: str) -> Job:
     return find(site.state().view, check_name("job", job_id))[0]
 
 
-def place(view: View, job_id: str, builder: str) -> int:
-    """Returns how many jobs will be served on a builder before a queued one."""
-    queued = [j for j in sites.jobs(view).jobs if j.status == "queued" and j.target in (None, builder)]
-    order = sorted(range(len(queued)), key=lambda at: (queued[at].priority, at))
-    running = any(j.status == "running" and j.assigned_to == builder for j in sites.jobs(view).jobs)
-    ids = [queued[at].id for at in order]
-    return (ids.index(job_id) if job_id in ids else 0) + running
-
-
 def cancel(site: Site, job_id: str, reason: str = "") -> Job:
     """Cancels a job: a queued one ends at once, a running one once its builder sees it."""
     site.ask({"kind": "job.cancel", "job_id": check_name("job", job_id), "reason": reason or "by hand"})

@@ -16,18 +16,6 @@ def order(site: Site, job_id: str, **more: object) -> None:
     site.ask({"kind": "job.create", "id": job_id, "branch": "b", "commit": COMMIT, **more})
 
 
-def test_the_place_in_the_queue_counts_what_is_served_before(make_site: MakeSite) -> None:
-    """Urgent jobs, earlier ones and the running one come first; another builder's do not count."""
-    one = make_site("build1")
-    start(one, "job_runs")
-    order(one, "job_a")
-    order(one, "job_other", target="build2")
-    order(one, "job_mine", target="build1")
-    order(one, "job_urgent", priority=1)
-    view = one.state().view
-    assert [queue.place(view, job, "build1") for job in ("job_urgent", "job_a", "job_mine")] == [1, 2, 3]
-
-
 def test_a_queued_job_is_cancelled_at_once(make_site: MakeSite) -> None:
     """It ends as cancelled; a second time it has ended already, and the refusal says how to repeat it."""
     one = make_site("build1")
