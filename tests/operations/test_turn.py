@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from pipeline.edge.clock import ManualClock
 from pipeline.edge.machine_lock import MachineLock
+from pipeline.edge.memory_refs import MemoryRemote
 from pipeline.edge.waiting_room import SILENT_SECONDS, Waiter, WaitingRoom
 from pipeline.errors import Interrupted, MachineBusy, Refused
-from pipeline.ledger.memory import MemoryRemote
 from pipeline.operations import queue
 from pipeline.operations.site import Site
 from pipeline.operations.turn import ASK_SECONDS, ahead, wait
