@@ -18,7 +18,7 @@
     │   ├── OutcomeUnknown            29   sent, but the answer did not come; kept in the outbox
     │   └── LedgerBusy                30   the compare-and-swap was lost too often
     ├── StoreError                    31   the local outbox cannot be used
-    │   └── StoreCloned               32   a copy of this store is running elsewhere
+    │   └── StoreCloned               32   this builder is at work elsewhere: a copy of it, or a namesake
     ├── FileFailed                    33   a file of this machine cannot be read or written
     ├── Refused                       40   the ledger's rules say no
     │   ├── NotFound                  41   no such job, lock or message

@@ -40,6 +40,10 @@ from pipeline.records.builders import Builder
 from pipeline.records.builds import BuildConfig
 from pipeline.records.names import check_name
 
+_MOVED = (
+    "The outbox {folder} comes from another machine. It goes on as another writer; nothing is lost or done"
+    " twice. If that machine is still in use, only one of the two may be called {name}."
+)
 EMBEDDED_BUILDERS = ("build1", "build2")
 
 
@@ -154,6 +158,8 @@ def make_site(
     clock, random, processes = SystemClock(), SystemRandomness(), SystemProcesses()
     name = builder or identify(settings, lambda: _registered(settings, refs)).value
     store = Store(_store_folder(settings) / name, identity=machine_id(), new_id=random.op())
+    if store.moved:
+        say(_MOVED.format(folder=store.folder, name=name))
     ledger = Ledger(
         store,
         refs,
@@ -164,6 +170,7 @@ def make_site(
         processes,
         Settings(author=name, reducer=REDUCER_VERSION),
         admit,
+        warn=say,
     )
     return Site(
         settings,

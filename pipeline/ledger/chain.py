@@ -87,7 +87,8 @@ def insist_on_writer(state: LedgerState, writer: str) -> None:
     """Raises WriterConflict if the ledger has forgotten or closed a writer that it once knew."""
     record = state.writers.get(writer)
     if record is None or record.closed:
-        raise WriterConflict(f"the ledger does not know writer {writer}, or closed it")
+        what = "has closed" if record else "does not know"
+        raise WriterConflict(f"the ledger {what} its writer {writer}")
 
 
 def lookup(state: LedgerState, writer: str, sequence: int, op: str) -> dict[str, Any] | None:
@@ -103,7 +104,7 @@ def lookup(state: LedgerState, writer: str, sequence: int, op: str) -> dict[str,
     if known is not None and known.op == op:
         return known.outcome
     if record.closed or known is not None or sequence <= record.settled:
-        raise WriterConflict(f"sequence {sequence} of writer {writer}")
+        raise WriterConflict(f"the ledger has another entry {sequence} of its writer {writer}")
     return None
 
 

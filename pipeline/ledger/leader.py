@@ -26,7 +26,7 @@ The interleavings that shaped each step stand in docs/explanation/ledger.md.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -43,6 +43,11 @@ from pipeline.records.ledger import Transaction
 
 #: So often a ref's lock may be another push at work; then it was left behind.
 _LOCKED_TRIES = 4
+
+_REBORN = (
+    "The outbox {folder} was restored from a backup, or a copy of it is in use: {why}. It goes on as another"
+    " writer; what waits in it is looked up in the ledger first, so nothing is lost and nothing done twice."
+)
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,13 @@ class Leader:
     """Drains one builder's outbox into its branch."""
 
     def __init__(
-        self, branch: Branch, clock: Clock, random: Randomness, processes: Processes, settings: Settings
+        self,
+        branch: Branch,
+        clock: Clock,
+        random: Randomness,
+        processes: Processes,
+        settings: Settings,
+        warn: Callable[[str], None],
     ) -> None:
         self.counts = branch.counts
         self._branch = branch
@@ -96,6 +107,7 @@ class Leader:
         self._random = random
         self._processes = processes
         self._settings = settings
+        self._warn = warn
         self._me = processes.myself()
 
     def drain(self, until: float, own: int | None = None) -> None:
@@ -112,8 +124,9 @@ class Leader:
                 return
             try:
                 plan = self._plan(outbox)
-            except WriterConflict:
-                self._store.rebirth(outbox.writer, self._random.op(), _versions(outbox.entries))
+            except WriterConflict as exc:
+                if self._store.rebirth(outbox.writer, self._random.op(), _versions(outbox.entries)):
+                    self._warn(_REBORN.format(folder=self._store.folder, why=exc))
                 continue
             if plan is None:
                 continue

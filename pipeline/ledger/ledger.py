@@ -39,13 +39,17 @@ class Ledger:
         processes: Processes,
         settings: Settings | None = None,
         admit: Admit = lambda request: request,
+        warn: Callable[[str], None] = lambda text: None,
     ) -> None:
-        """`admit` sees every request before the outbox does, and may refuse it."""
+        """`admit` sees every request before the outbox does, and may refuse it.
+
+        `warn` is told what a person should know although nothing failed: that this store was reborn.
+        """
         settings = settings or Settings()
         self.store = store
         self.refs = refs
         self.branch = Branch(store, refs, decide, adopt, random, settings.reducer)
-        self.leader = Leader(self.branch, clock, random, processes, settings)
+        self.leader = Leader(self.branch, clock, random, processes, settings, warn)
         self.counts = self.branch.counts
         self._clock = clock
         self._random = random

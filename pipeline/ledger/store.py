@@ -81,9 +81,11 @@ class Store:
         """Opens or makes the store.
 
         `identity` names the machine (its id); a store that was made on another one is a copy, and is
-        reborn. `new_id` is a fresh random writer id, used if one is needed. Raises StoreError.
+        reborn: `moved` says so. `new_id` is a fresh random writer id, used if one is needed. Raises
+        StoreError.
         """
         self.folder = folder
+        self.moved = False
         self.leader_lock = LivingLock(folder / "leader.lock")
         self.database = Database(folder)
         try:
@@ -101,6 +103,7 @@ class Store:
             if made_by is None:
                 set_meta(db, identity=identity, writer=new_id, known="0", closes="[]")
             elif made_by != identity:
+                self.moved = True
                 set_meta(db, identity=identity)
                 _be_reborn(db, new_id)
 

@@ -31,6 +31,7 @@ from pipeline.operations.prepare import Prepared, Wanted, prepare
 from pipeline.operations.queue import find
 from pipeline.operations.recover import recover
 from pipeline.operations.report import Report
+from pipeline.operations.rivals import busy_elsewhere
 from pipeline.operations.settings import masked
 from pipeline.operations.site import Site
 from pipeline.operations.turn import wait
@@ -63,7 +64,7 @@ def build(site: Site, order: Order) -> list[Report]:
     """Builds a branch here, or orders it on other builders (`on`).
 
     Raises what refuses the build before anything is recorded (SourceError, PreflightFailed, ConfigInvalid,
-    MachineBusy), NotReported for a build whose result waits in the outbox, and LedgerError.
+    MachineBusy, StoreCloned), NotReported for a build whose result waits in the outbox, and LedgerError.
     """
     wanted = _wanted(site, order)
     if order.on and order.on != site.builder:
@@ -112,7 +113,7 @@ def work_once(site: Site) -> list[Report]:
     except Refused as exc:
         if exc.reason == "nothing-to-do":
             return []
-        raise
+        raise busy_elsewhere(site, exc) from exc
     finally:
         lock.release()
         with suppress(PipelineError):
@@ -229,7 +230,10 @@ def _claim(site: Site, order: Order, wanted: Wanted, prepared: Prepared, queued:
     else:
         request = {"kind": "job.claim", "job_id": queued.id}
     facts = {"system": prepared.system, "toolchain": prepared.fingerprint}
-    value = site.ask({**request, "holder": site.holder(), "facts": facts}, kind="attached")
+    try:
+        value = site.ask({**request, "holder": site.holder(), "facts": facts}, kind="attached")
+    except Refused as exc:
+        raise busy_elsewhere(site, exc) from exc
     job, _ = find(site.state(fresh=False).view, value["job_id"])
     return Claimed(job, str(value["token"]), int(value["attempt"]))
 

@@ -13,6 +13,7 @@ from pipeline.errors import PipelineError
 from pipeline.operations import site as sites
 from pipeline.operations.prepare import recipe_folder, subject
 from pipeline.operations.remote import probe
+from pipeline.operations.rivals import REMEDY, known_rival, look_for_rival
 from pipeline.operations.settings import masked
 from pipeline.operations.site import Site
 from pipeline.records.decisions import View
@@ -35,6 +36,7 @@ def examine(
         site = open_site()
         standing = site.state()
         checks += _identity(site, standing.view)
+        checks += _alone(site)
         address = masked(site.settings.ledger)
         checks.append(Check("ledger", True, f"{address} is at {standing.tip[:12]}"))
         checks += _by_hand(site)
@@ -81,6 +83,13 @@ def _identity(site: Site, view: View) -> list[Check]:
             " `shared/builders.json`.",
         )
     ]
+
+
+def _alone(site: Site) -> list[Check]:
+    rival = look_for_rival(site) or known_rival(site)
+    if rival is None:
+        return []
+    return [Check("identity: used elsewhere", False, rival.words(site.builder), REMEDY)]
 
 
 def _by_hand(site: Site) -> list[Check]:

@@ -9,6 +9,7 @@ from pipeline.edge.identity import boot_id, machine_id
 from pipeline.errors import PipelineError
 from pipeline.operations import journal
 from pipeline.operations import site as sites
+from pipeline.operations.rivals import REMEDY, known_rival, look_for_rival
 from pipeline.operations.settings import masked
 from pipeline.operations.site import Site
 from pipeline.records import paths
@@ -67,6 +68,8 @@ def overview(site: Site) -> Overview:
         notices.append(f"{words} in this machine's outbox: `invoke recover` delivers what is there.")
     if site.builder not in {b.name for b in sites.registry(view).builders}:
         notices.append(f"This machine is {site.builder}, which the registry does not know: `invoke doctor`.")
+    if rival := look_for_rival(site) or known_rival(site):
+        notices.append(f"{rival.words(site.builder)} {REMEDY}")
     if standing.recorded != standing.tip:
         notices.append("Somebody changed the ledger by hand; the next transaction puts it in order.")
         aside = [each for each in standing.state.quarantined if each.commit == standing.tip]

@@ -21,11 +21,12 @@ from pipeline.builds.artifacts import leftover
 from pipeline.builds.workspace import Workspace, clear, leftovers, remove
 from pipeline.edge.machine_lock import MachineLock
 from pipeline.edge.survivors import find_survivors, kill_survivors, read_journal
-from pipeline.errors import Fenced
+from pipeline.errors import Fenced, LedgerUnreachable
 from pipeline.operations import journal
 from pipeline.operations import site as sites
 from pipeline.operations.journal import AttemptRecord
 from pipeline.operations.rescue import rescue
+from pipeline.operations.rivals import REMEDY, Rival, look_for_rival
 from pipeline.operations.site import Site
 from pipeline.records import paths
 from pipeline.records.jobs import Job
@@ -45,6 +46,7 @@ class Recovery:
     requeued: list[str] = field(default_factory=list)
     rescued: list[str] = field(default_factory=list)
     elsewhere: list[str] = field(default_factory=list)
+    rival: Rival | None = None
     removed: list[str] = field(default_factory=list)
 
     @property
@@ -89,10 +91,12 @@ def recover(site: Site, *, lock: MachineLock | None = None, quiet: bool = False)
     if not mine.try_hold("{}"):
         found.busy = True
         _deliver(site, found)
+        _look_round(site, found)
         return found
     try:
         _end_processes(site, found)
         _deliver(site, found)
+        _look_round(site, found)
         _report_kept(site, found)
         _requeue(site, found)
         found.rescued += rescue(site)
@@ -121,6 +125,14 @@ def _deliver(site: Site, found: Recovery) -> None:
     for entry in site.ledger.deliver(site.settings.patience_seconds):
         about = entry.request.get("job_id") or entry.request.get("subject") or ""
         found.delivered.append(f"{entry.request.get('kind')} {about}".strip())
+
+
+def _look_round(site: Site, found: Recovery) -> None:
+    with contextlib.suppress(LedgerUnreachable):  # nobody to look for now, and nothing depends on it
+        site.state()
+        found.rival = look_for_rival(site)
+    if found.rival is not None:
+        site.say(f"{found.rival.words(site.builder)} {REMEDY}")
 
 
 def _report_kept(site: Site, found: Recovery) -> None:

@@ -51,22 +51,26 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def make_site(tmp_path: Path, remote: MemoryRemote, clock: ManualClock) -> Iterator[MakeSite]:
-    """A maker of sites: one for each builder and process; processes of one builder share its store."""
+    """A maker of sites: one for each builder and process; processes of one builder share its store.
+
+    A builder has one home, unless a test names another `place` for it: a second machine under its name.
+    """
     stores: list[Store] = []
     processes: dict[str, FakeProcesses] = {}
 
-    def make(builder: str, process: str = "p1") -> Site:
-        home = tmp_path / builder
+    def make(builder: str, process: str = "p1", place: str = "") -> Site:
+        place = place or builder
+        home = tmp_path / place
         settings = replace(
-            resolve(home, None, {"PIPELINE_MACHINE_LOCK": str(tmp_path / f"{builder}.lock")}),
+            resolve(home, None, {"PIPELINE_MACHINE_LOCK": str(tmp_path / f"{place}.lock")}),
             heartbeat_seconds=0.0,
             patience_seconds=5.0,
             report_seconds=5.0,
         )
-        here = FakeProcesses(f"{builder}-{process}")
-        here.dead = processes.setdefault(builder, here).dead
-        random = CountedRandomness(f"{builder}-{process}")
-        store = Store(home / "store", identity=machine_id(), new_id=f"{builder}-writer")
+        here = FakeProcesses(f"{place}-{process}")
+        here.dead = processes.setdefault(place, here).dead
+        random = CountedRandomness(f"{place}-{process}")
+        store = Store(home / "store", identity=machine_id(), new_id=f"{place}-writer")
         stores.append(store)
         ledger = Ledger(
             store,
