@@ -52,10 +52,11 @@ class Ended:
     """How a tree ended.
 
     Exactly one of `exit_status` and `killed_by` (a signal's number) is set, unless the watchdog was lost,
-    when neither may be. `reason` is what `end` was given, "timeout", or None for a program that ended by
-    itself. `stragglers` counts processes that outlived the program and were ended; `left` names those that
-    could not be. Memory is the largest sum of resident sets that was sampled, and at least that of the
-    largest process. `oom_kills` counts what the kernel killed meanwhile, on the whole machine.
+    when neither may be. `reason` is what `end` was given, "timeout", `EXPIRED` (nobody moved `until` on),
+    or None for a program that ended by itself. `stragglers` counts processes that outlived the program and
+    were ended; `left` names those that could not be. Memory is the largest sum of resident sets that was
+    sampled, and at least that of the largest process. `oom_kills` counts what the kernel killed meanwhile,
+    on the whole machine.
     """
 
     exit_status: int | None
@@ -74,7 +75,11 @@ class Supervised:
     """One program tree, from its start to the end of its last process. Use it as a context manager.
 
     `marker` is `<job>.<token>`; `journal`, where given, is the file that lets others find the tree.
-    `deadline_seconds` is kept on CLOCK_BOOTTIME by the watchdog, also while the pipeline is stopped.
+    `deadline_seconds` is kept on CLOCK_BOOTTIME by the watchdog, also while the pipeline is stopped. So is
+    `until`, a moment of that clock which `extend` moves on: then the tree is terminated, `grace_seconds`
+    later killed, and `slack_seconds` after that it is ended from here if the watchdog has not done it. A
+    program whose `until` has passed before it began does not begin. With `inherit` the tree writes to this
+    process's own stdout and stderr, and `run` hands nothing on.
     `mounts` are (source, target) pairs that the tree alone sees. `env` is the whole environment, `cwd`
     a path as the tree sees it. Raises CommandFailed when the program cannot be started.
     """
@@ -88,10 +93,13 @@ class Supervised:
         marker: str,
         journal: Path | None = None,
         deadline_seconds: float | None = None,
+        until: float | None = None,
         grace_seconds: float = 10.0,
         umask: int = 0o022,
         mounts: Iterable[tuple[str, str]] = (),
         sample_seconds: float = 1.0,
+        slack_seconds: float = _WATCHDOG_SLACK_SECONDS,
+        inherit: bool = False,
     ) -> None:
         own = read_stat(os.getpid())
         self._owner = (os.getpid(), 0 if own is None else own.start_ticks)
@@ -102,6 +110,7 @@ class Supervised:
             "marker": marker,
             "journal": None if journal is None else os.fspath(journal),
             "deadline_seconds": deadline_seconds,
+            "until": until,
             "grace_seconds": grace_seconds,
             "umask": umask,
             "mounts": [list(mount) for mount in mounts],
@@ -112,7 +121,10 @@ class Supervised:
         self._marker = marker
         self._journal = journal
         self._limit = deadline_seconds
+        self._until = float("inf") if until is None else until
         self._grace = grace_seconds
+        self._slack = slack_seconds
+        self._inherit = inherit
         self._status_rest = b""
         self._facts: dict[str, Any] = {}
         self._tree: list[tuple[int, int]] = []
@@ -138,8 +150,7 @@ class Supervised:
                 {"LC_ALL": "C.UTF-8"},
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, control, 0),
-                    (os.POSIX_SPAWN_DUP2, output, 1),
-                    (os.POSIX_SPAWN_DUP2, output, 2),
+                    *((os.POSIX_SPAWN_DUP2, output, number) for number in (1, 2) if not self._inherit),
                     (os.POSIX_SPAWN_DUP2, status, STATUS),
                 ],
                 setsid=True,
@@ -167,6 +178,11 @@ class Supervised:
         self._reason = self._reason or reason
         self._end_asked = self._end_asked or _now()
         self._write_control(b"end " + reason.replace("\n", " ").encode()[:500] + b"\n")
+
+    def extend(self, until: float) -> None:
+        """Moves `until` on, never back. Another thread may call it for as long as the tree runs."""
+        self._until = max(self._until, until)
+        self._write_control(b"until %.6f\n" % until)
 
     def elapsed(self) -> float:
         """Returns the seconds since the start, suspension included."""
@@ -226,8 +242,9 @@ class Supervised:
 
     def _check_watchdog(self, elapsed: float) -> None:
         """Kills a watchdog that hangs: its pipe then closes, and the tree is ended from here."""
-        late = self._limit is not None and elapsed > self._limit + self._grace + _WATCHDOG_SLACK_SECONDS
-        slack = self._grace + UNKILLABLE_SECONDS + _WATCHDOG_SLACK_SECONDS
+        slack = self._grace + self._slack
+        late = _now() > self._until + slack or (self._limit is not None and elapsed > self._limit + slack)
+        slack += UNKILLABLE_SECONDS
         if late or (self._end_asked is not None and _now() - self._end_asked > slack):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.watchdog_pid, 9)
@@ -244,7 +261,8 @@ class Supervised:
             owner_pid=self._owner[0],
             owner_start_ticks=self._owner[1],
         )
-        left = end_processes(lambda: find_survivors(known, self._tree), min(self._grace, 5.0))
+        grace = max(0.0, min(self._grace, 5.0, self._until + self._grace - _now()))
+        left = end_processes(lambda: find_survivors(known, self._tree), grace)
         self._facts["ended"] = {"lost": True, "left": left}
 
     def _ended(self) -> Ended:

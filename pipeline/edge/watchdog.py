@@ -6,15 +6,17 @@ terminal reaches it. What it does, in order:
     "no child left" means "no process of the tree left", and the kernel is the witness.
  2. It forks the program, which waits until the journal is written: a program that runs is in a journal.
  3. It watches four things: the program, the control pipe (a closed pipe means that the pipeline is gone),
-    the deadline on CLOCK_BOOTTIME (which neither Ctrl-Z nor a suspended machine holds up), and memory.
+    the deadlines on CLOCK_BOOTTIME (which neither Ctrl-Z nor a suspended machine holds up), and memory.
+    Of the two deadlines one stands; the other, of a program that may run for as long as a lease is trusted,
+    is moved on by its holder, as a moment: an order that was held up on the way extends nothing.
  4. It ends the tree: terminate, wait, kill until nothing is left; then it says what it saw.
 
 Guarantee: when it ends by itself, the tree has ended, but for processes that it may not kill (`left`).
 Non-guarantee: killed itself with SIGKILL, it takes only the program along (parent death signal); the
 pipeline, a subreaper as well, then ends the rest, and where that is dead too, the journal finds them.
 
-File descriptors: 0 control (a JSON line with the configuration, then `end <reason>` lines), 1 and 2 the
-tree's output, 3 status (JSON lines out).
+File descriptors: 0 control (a JSON line with the configuration, then lines `end <reason>` and `until
+<seconds of CLOCK_BOOTTIME>`), 1 and 2 the tree's output, 3 status (JSON lines out).
 """
 
 # pathlib takes longer to import than the whole watchdog takes to start:
@@ -51,6 +53,8 @@ CONTROL, STATUS = 0, 3
 SETTLE_SECONDS = 0.3
 #: After this long of SIGKILL a process is not going to end: it hangs in the kernel, or is not ours to kill.
 UNKILLABLE_SECONDS = 30.0
+#: The reason of an end at a moment that nobody had moved on.
+EXPIRED = "expired"
 
 
 def _say(**event: object) -> None:
@@ -79,6 +83,7 @@ class _Watch:
         self.next_sample = 0.0
         self.buffer = orders
         self.deadline = float("inf")
+        self.until: float = float("inf") if config["until"] is None else config["until"]
         self.wakeup, wake_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(wake_end, warn_on_full_buffer=False)
         for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU):
@@ -105,7 +110,10 @@ class _Watch:
             os.close(go_write)  # the program reads nothing and ends
             return
         _say(event="started", pid=self.program, start_ticks=self.start_ticks)
-        os.write(go_write, b"g")
+        if _now() < self.until:
+            os.write(go_write, b"g")
+        else:
+            self.end(EXPIRED)  # its time was over before it began: it is not let go
         os.close(go_write)
         limit = self.config["deadline_seconds"]
         self.deadline = float("inf") if limit is None else _now() + limit
@@ -182,7 +190,7 @@ class _Watch:
     def _milliseconds(self) -> float:
         if self.phase != "running":
             return 50
-        return max(1.0, (min(self.next_sample, self.deadline) - _now()) * 1000)
+        return max(1.0, (min(self.next_sample, self.deadline, self.until) - _now()) * 1000)
 
     def _listen(self) -> bool:
         """Takes orders. Returns whether the pipeline is still there."""
@@ -197,7 +205,11 @@ class _Watch:
     def _obey(self) -> None:
         *lines, self.buffer = self.buffer.split(b"\n")
         for line in lines:
-            self.end(line.decode(errors="replace").removeprefix("end "))
+            order, _, rest = line.decode(errors="replace").partition(" ")
+            if order == "until":
+                self.until = max(self.until, float(rest))
+            else:
+                self.end(rest)
 
     def end(self, reason: str) -> None:
         """Ends the tree. Told a second time it waits no longer."""
@@ -227,8 +239,8 @@ class _Watch:
     def _advance(self) -> None:
         now = _now()
         if self.phase == "running":
-            if now >= self.deadline:
-                self.end("timeout")
+            if now >= self.deadline or now >= self.until:
+                self.end("timeout" if now >= self.deadline else EXPIRED)
             elif now >= self.next_sample:
                 self._sample(now)
         elif self.phase == "settling" and now >= self.phase_ends:

@@ -25,6 +25,7 @@ from pipeline.edge.survivors import (
     owner_alive,
     read_journal,
 )
+from pipeline.edge.watchdog import EXPIRED
 from pipeline.errors import CommandFailed, MachineBusy
 
 ENV = {"PATH": os.environ["PATH"]}
@@ -232,6 +233,84 @@ def test_the_deadline_ends_the_tree(supervise: Callable[..., Supervised]) -> Non
     """A tree that hangs ends at its deadline, with the reason `timeout`."""
     ended, _ = _run(supervise("sleep", "600", deadline_seconds=0.2))
     assert (ended.reason, ended.killed_by) == ("timeout", signal.SIGTERM)
+
+
+def test_what_nobody_moves_on_ends_the_tree(supervise: Callable[..., Supervised]) -> None:
+    """A moment that was moved on twice and then no more ends the tree then: not before, and as `expired`."""
+    begun = time.clock_gettime(time.CLOCK_BOOTTIME)
+    moments = [begun + 2.5, begun + 3.0]
+
+    def poll(elapsed: float) -> str | None:
+        if moments:
+            tree.extend(moments.pop(0))
+            tree.extend(begun)  # an order that was held up on the way extends nothing
+        return None
+
+    tree = supervise("sleep", "600", until=begun + 2.0)
+    ended, _ = _run(tree, poll=poll, poll_seconds=0.05)
+    assert (ended.reason, ended.killed_by) == (EXPIRED, signal.SIGTERM)
+    assert time.clock_gettime(time.CLOCK_BOOTTIME) - begun >= 3.0
+
+
+def test_what_does_not_hear_terminate_is_killed_after_its_moment(
+    supervise: Callable[..., Supervised],
+) -> None:
+    """The grace follows the moment; a family that is deaf to SIGTERM is gone after it."""
+    seen = bytearray()
+    until = time.clock_gettime(time.CLOCK_BOOTTIME) + 3.0
+    with supervise(*_family("deaf"), until=until, grace_seconds=0.3) as tree:
+        ended = tree.run(seen.extend, poll_seconds=0.05)
+    assert (ended.reason, ended.killed_by, ended.left) == (EXPIRED, signal.SIGKILL, ())
+    assert len(seen.split()) == 4
+    assert all(_gone(int(line)) for line in seen.split())
+
+
+def test_a_program_whose_time_is_over_does_not_begin(
+    tmp_path: Path, supervise: Callable[..., Supervised]
+) -> None:
+    """A moment that passed before the program was there lets it do nothing at all."""
+    before = time.clock_gettime(time.CLOCK_BOOTTIME) - 0.1
+    ended, output = _run(supervise("touch", str(tmp_path / "worked"), until=before))
+    assert (ended.reason, output) == (EXPIRED, b"")
+    assert not (tmp_path / "worked").exists()
+
+
+def test_a_stopped_watchdog_does_not_keep_a_tree(supervise: Callable[..., Supervised]) -> None:
+    """Where the watchdog is stopped, its pipeline ends the tree once grace and slack are over."""
+    seen, stopped = bytearray(), list[int]()
+    until = time.clock_gettime(time.CLOCK_BOOTTIME) + 4.0
+    grace = {"grace_seconds": 0.3, "slack_seconds": 0.2}
+    with supervise(*_family("deaf"), until=until, sample_seconds=0.05, **grace) as tree:
+
+        def stop(elapsed: float) -> str | None:
+            # Late enough for a sample that shows the daemon without a marker.
+            if elapsed > 3.0 and seen.count(b"\n") == 4 and not stopped:
+                os.kill(tree.watchdog_pid, signal.SIGSTOP)
+                stopped.append(tree.watchdog_pid)
+            return None
+
+        ended = tree.run(seen.extend, poll=stop, poll_seconds=0.05)
+    assert stopped
+    assert ended.watchdog_lost
+    assert ended.left == ()
+    assert time.clock_gettime(time.CLOCK_BOOTTIME) > until
+    assert all(_gone(int(line)) for line in seen.split())
+
+
+def test_an_inherited_output_is_the_callers_own(tmp_path: Path, marker: str) -> None:
+    """With `inherit` stdout stays stdout and stderr stderr; nothing passes through the pipeline."""
+    code = (
+        "import sys; from pathlib import Path; from pipeline.edge.supervisor import Supervised\n"
+        "words = ['/bin/sh', '-c', 'echo one; echo two >&2; exit 3']\n"
+        "tree = Supervised(words, cwd='/', env={}, marker=sys.argv[1], inherit=True)\n"
+        "with tree: sys.exit(tree.run(lambda data: sys.exit(9)).exit_status)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, marker],
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (3, b"one\n", b"two\n")
 
 
 def test_an_error_in_a_callback_ends_the_tree(supervise: Callable[..., Supervised]) -> None:
