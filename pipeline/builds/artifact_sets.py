@@ -11,11 +11,12 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from pipeline.builds.artifacts import MANIFEST, leftover, process_mark, read_set
 from pipeline.errors import ArtifactsInvalid
 from pipeline.records.builds import Manifest
+from pipeline.records.names import is_name
 
 _BLOCK_BYTES: Final = 1 << 20
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
@@ -151,13 +152,57 @@ def _file_problems(folder: Path, path: str, size: int, sha256: str | None) -> It
 
 
 def list_sets(root: Path) -> list[ArtifactSet]:
-    """Returns every set of the store, newest first; what cannot be read is among them, with the reason."""
-    sets = [
-        _look(folder)
-        for folder in root.glob("*/*/*")
-        if folder.is_dir() and not folder.is_symlink() and not folder.name.startswith(".")
-    ]
+    """Returns every set of the store, newest first; what cannot be read is among them, with the reason.
+
+    No link is followed. One that leads out of the store, or nowhere, is listed as what cannot be read; so is
+    a folder above the sets that this user may not look into.
+    """
+    sets = []
+    for entry in _entries(root, 3):
+        if entry.problem is not None:
+            sets.append(ArtifactSet(entry.path, None, entry.problem, 0))
+        elif not entry.path.name.startswith("."):
+            sets.append(_look(entry.path))
     return sorted(sets, key=_age, reverse=True)
+
+
+def leftovers(root: Path) -> list[Path]:
+    """Returns the folders that processes which are gone have left unfinished, by name."""
+    return sorted(entry.path for entry in _entries(root, 3) if entry.problem is None and leftover(entry.path))
+
+
+class _Entry(NamedTuple):
+    """A folder of the store, or what stands where one should be, and why it is not looked into."""
+
+    path: Path
+    problem: str | None = None
+
+
+def _entries(folder: Path, depth: int, root: Path | None = None) -> Iterator[_Entry]:
+    """Yields the folders `depth` levels down (builder, branch, set), and what keeps from looking for more."""
+    root = root or folder
+    try:
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+    except FileNotFoundError:
+        return
+    except OSError as exc:
+        yield _Entry(folder, f"{folder} cannot be read: {exc.strerror}")
+        return
+    for entry in entries:
+        path = Path(entry.path)
+        # `lost+found`, and whatever else lies beside the builders, is nobody's set.
+        if (depth == 3 and not is_name("builder", path.name)) or (depth == 2 and path.name.startswith(".")):
+            continue
+        if entry.is_symlink():
+            target = Path(os.path.realpath(path))
+            if not (target.is_relative_to(os.path.realpath(root)) and target.is_dir()):
+                yield _Entry(path, f"{path} is a symbolic link out of the store, which is not followed")
+        elif entry.is_dir(follow_symlinks=False):
+            if depth == 1:
+                yield _Entry(path)
+            else:
+                yield from _entries(path, depth - 1, root)
 
 
 def _look(folder: Path) -> ArtifactSet:
@@ -196,20 +241,20 @@ def plan_prune(
     counted: dict[Path, int] = {}
     for one in list_sets(root):
         group = one.folder.parent
-        job = one.manifest.job_id if one.manifest else one.name.rpartition(".")[0]
+        if one.manifest is None:
+            # It takes nobody's place among the newest: who knows what it is.
+            stay.append((one, f"its manifest cannot be read ({one.problem})"))
+            continue
         counted[group] = counted.get(group, 0) + 1
         if counted[group] <= keep:
             stay.append((one, f"among the newest {keep}"))
-        elif one.name in referenced or job in referenced:
+        elif one.name in referenced or one.manifest.job_id in referenced:
             stay.append((one, "the ledger or the outbox refers to it"))
-        elif one.manifest is None:
-            stay.append((one, f"its manifest cannot be read ({one.problem})"))
         elif running_since is not None and one.manifest.created_at >= running_since:
             stay.append((one, "not older than a running job"))
         else:
             remove.append(one)
-    gone = tuple(sorted(folder for folder in root.glob("*/*/.*") if folder.is_dir() and leftover(folder)))
-    return PrunePlan(tuple(remove), tuple(stay), gone)
+    return PrunePlan(tuple(remove), tuple(stay), tuple(leftovers(root)))
 
 
 def carry_out(plan: PrunePlan) -> int:

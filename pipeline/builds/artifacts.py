@@ -28,6 +28,7 @@ from typing import Final, Protocol
 import psutil
 
 from pipeline.edge import process
+from pipeline.edge.plain_file import read_plain
 from pipeline.errors import ArtifactsInvalid, BuildFailed, CommandFailed, RecordInvalid
 from pipeline.records.base import dump, load
 from pipeline.records.builds import Artifact, Manifest, RawLog
@@ -36,6 +37,7 @@ MANIFEST: Final = "manifest.json"
 RAW_LOG: Final = "build.log.gz"
 _BLOCK_BYTES: Final = 1 << 20
 _PARTIAL: Final = re.compile(r"\.(?:partial|removing)-(?P<pid>\d+)-(?P<started>\d+)-.*")
+_FETCH: Final = "Build again, or fetch the set from another builder."
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -70,12 +72,11 @@ def read_set(folder: Path) -> Manifest:
     """Reads the manifest of a set. Raises ArtifactsInvalid if there is none that can be read."""
     path = folder / MANIFEST
     try:
-        return load(Manifest, path.read_bytes(), str(path))
+        return load(Manifest, read_plain(path), str(path))
     except OSError as exc:
-        raise ArtifactsInvalid(f"{path} cannot be read: {exc.strerror}") from exc
+        raise ArtifactsInvalid(f"{path} cannot be read: {exc.strerror}", remedy=_FETCH) from exc
     except RecordInvalid as exc:
-        remedy = "Build again, or fetch the set from another builder."
-        raise ArtifactsInvalid(exc.message, remedy=remedy) from exc
+        raise ArtifactsInvalid(exc.message, remedy=_FETCH) from exc
 
 
 def collect(

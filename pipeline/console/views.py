@@ -211,12 +211,16 @@ def show_problems(found: Mapping[str, Sequence[Problem]], as_json: bool) -> int:
         show_json(plain(found))
     else:
         for name, problems in found.items():
-            print(f"{name}: {'ok' if not problems else f'{len(problems)} problems'}")
+            print(f"{printable(name)}: {_count(problems)}")
             for problem in problems:
-                print(f"  {problem}")
+                print(f"  {printable(problem.path)} ({problem.kind}): {printable(problem.message)}")
         if not found:
             print("No builds are kept here.")
     return ArtifactsInvalid.exit_code if bad else 0
+
+
+def _count(problems: Sequence[Problem]) -> str:
+    return "ok" if not problems else "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
 
 
 def show_pruned(plan: PrunePlan, really: bool, as_json: bool) -> None:

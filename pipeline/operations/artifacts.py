@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 from pipeline.builds.artifact_sets import (
@@ -37,13 +38,25 @@ def check(site: Site, job_id: str | None) -> dict[str, list[Problem]]:
             reason="not-found",
             remedy="`invoke artifacts.list` shows what is; another builder's are on that builder.",
         )
+    names = Counter(each.name for each in sets)
     found = {}
     for each in sets:
-        if each.manifest is None:
-            found[each.name] = [Problem("manifest", "manifest.json", each.problem or "cannot be read")]
-        else:
-            found[each.name] = verify(each.manifest, each.folder)
+        name = each.name if names[each.name] == 1 else str(each.folder.relative_to(site.settings.artifacts))
+        found[name] = _problems(each)
     return found
+
+
+def _problems(each: ArtifactSet) -> list[Problem]:
+    if each.manifest is None:
+        return [Problem("manifest", "manifest.json", each.problem or "cannot be read")]
+    made = each.manifest
+    problems = verify(made, each.folder)
+    named = f"{made.job_id}.{made.token or 'none'}"
+    if each.name != named:
+        problems.insert(
+            0, Problem("manifest", "manifest.json", f"is that of {named}, in a folder of another")
+        )
+    return problems
 
 
 def prune(site: Site, *, keep: int, really: bool) -> PrunePlan:

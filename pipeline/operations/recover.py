@@ -17,7 +17,7 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.builds.artifacts import leftover
+from pipeline.builds.artifact_sets import leftovers as artifact_leftovers
 from pipeline.builds.workspace import Workspace, clear, leftovers, remove
 from pipeline.edge.machine_lock import MachineLock
 from pipeline.edge.survivors import find_survivors, kill_survivors, read_journal
@@ -200,9 +200,8 @@ def _tidy(site: Site, found: Recovery) -> None:
     for note in journal.attempts(site.settings.work):
         if note.name not in running:
             journal.remove(note)
-    for partial in site.settings.artifacts.glob("*/*/.*"):
-        if leftover(partial):
-            shutil.rmtree(partial, ignore_errors=True)
+    for partial in artifact_leftovers(site.settings.artifacts):
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def remove_attempt(work: Path, job_id: str, attempt: int) -> None:

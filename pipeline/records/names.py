@@ -61,3 +61,12 @@ def check_name(kind: str, value: str) -> str:
         return _RULES[kind](value)
     except ValueError as exc:
         raise UsageError(f"{value!r} cannot be the name of a {kind}: {exc}") from exc
+
+
+def is_name(kind: str, value: str) -> bool:
+    """Says whether something can be a name of that kind."""
+    try:
+        _RULES[kind](value)
+    except ValueError:
+        return False
+    return True

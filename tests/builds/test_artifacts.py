@@ -384,6 +384,103 @@ def test_a_set_without_a_readable_manifest_is_listed_and_stays(store: Path, data
     assert "job_0.0" not in names(plan_prune(store, keep=0, referenced=set(), running_since=None).remove)
 
 
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    """A whole store that is not the one that is looked at."""
+    root = tmp_path / "elsewhere"
+    collect(root, facts("job_x", "1"), [], None)
+    (root / "build1" / "ExternalNew" / ".partial-999999999-1-job_7.7").mkdir()
+    return root
+
+
+GARBAGE: list[tuple[str, Callable[[Path, Path], Any], str]] = [
+    ("a FIFO for a manifest", lambda at, _: remade(at / "manifest.json", os.mkfifo), "is no regular file"),
+    ("a folder for a manifest", lambda at, _: remade(at / "manifest.json", Path.mkdir), "is no regular file"),
+    (
+        "a link for a manifest",
+        lambda at, out: remade(
+            at / "manifest.json",
+            lambda path: path.symlink_to(out / "build1/ExternalNew/job_x.1/manifest.json"),
+        ),
+        "is a symbolic link",
+    ),
+    (
+        "an endless manifest",
+        lambda at, _: remade(at / "manifest.json", lambda path: path.symlink_to("/dev/zero")),
+        "is a symbolic link",
+    ),
+    ("a manifest too large", lambda at, _: os.truncate(at / "manifest.json", 1 << 40), "is larger than"),
+]
+
+
+def remade(path: Path, make: Callable[[Path], Any]) -> None:
+    path.unlink()
+    make(path)
+
+
+@pytest.mark.parametrize(("damage", "said"), [one[1:] for one in GARBAGE], ids=[one[0] for one in GARBAGE])
+def test_garbage_for_a_manifest_is_named_and_not_followed(
+    store: Path, outside: Path, damage: Callable[[Path, Path], Any], said: str
+) -> None:
+    """Whatever stands in a manifest's place is not read; its set is listed with the reason, and stays."""
+    damage(set_folder(store, "build1", "ExternalNew", "job_0", "0"), outside)
+    broken = next(one for one in list_sets(store) if one.name == "job_0.0")
+    assert broken.manifest is None
+    assert said in (broken.problem or "")
+    plan = plan_prune(store, keep=0, referenced=set(), running_since=None)
+    assert names(plan.remove) == ["job_1.1", "job_2.2", "job_3.3", "job_4.4", "job_9.9"]
+
+
+@pytest.mark.parametrize("place", ["build2", "build1/other2", "build1/ExternalNew/job_x.1"])
+def test_a_link_out_of_the_store_is_named_and_not_followed(store: Path, outside: Path, place: str) -> None:
+    """At every level: what is behind the link is neither listed as a set nor removed, leftovers included."""
+    target = outside / "/".join(("build1", "ExternalNew", "job_x.1")[: place.count("/") + 1])
+    (store / place).symlink_to(target if place != "build2" else outside)
+    before = sorted(outside.rglob("*"))
+    (link,) = [one for one in list_sets(store) if one.manifest is None]
+    assert link.folder == store / place
+    assert "is a symbolic link out of the store" in (link.problem or "")
+    plan = plan_prune(store, keep=0, referenced=set(), running_since=None)
+    assert plan.leftovers == ()
+    assert carry_out(plan) == 6
+    assert sorted(outside.rglob("*")) == before
+
+
+def test_a_link_within_the_store_is_passed_over(store: Path) -> None:
+    """A name for the latest set, say: neither a problem nor a set of its own."""
+    (store / "build1" / "ExternalNew" / "latest").symlink_to("job_4.4")
+    assert len(list_sets(store)) == 6
+
+
+def test_what_lies_beside_the_builders_is_nobodys(store: Path) -> None:
+    """Files, a FIFO, and the folder that every file system brings along are not looked at."""
+    (store / "lost+found" / "x" / "y").mkdir(parents=True)
+    (store / "README").write_text("x")
+    os.mkfifo(store / "build1" / "pipe")
+    (store / "build1" / "ExternalNew" / "note.txt").write_text("x")
+    assert len(list_sets(store)) == 6
+
+
+def test_a_folder_that_may_not_be_read_is_named(store: Path) -> None:
+    """What cannot be looked into is listed as such: a check must not pass what it has not seen."""
+    if os.geteuid() == 0:
+        pytest.skip("root may read everything")
+    (store / "build1" / "other").chmod(0)
+    try:
+        (hidden,) = [one for one in list_sets(store) if one.manifest is None]
+    finally:
+        (store / "build1" / "other").chmod(0o755)
+    assert hidden.folder == store / "build1" / "other"
+    assert "Permission denied" in (hidden.problem or "")
+
+
+def test_what_cannot_be_read_takes_nobodys_place(store: Path) -> None:
+    """A broken set is kept beside the newest, not instead of one of them."""
+    (set_folder(store, "build1", "ExternalNew", "job_4", "4") / "manifest.json").write_bytes(b"{")
+    plan = plan_prune(store, keep=2, referenced=set(), running_since=None)
+    assert names(plan.remove) == ["job_0.0", "job_1.1"]
+
+
 def test_leftovers_of_dead_processes_go_and_those_of_living_ones_stay(store: Path) -> None:
     """A partial folder belongs to a process by number and start: a number that was given again is another."""
     group = store / "build1" / "ExternalNew"
