@@ -10,7 +10,12 @@ by the repositories' addresses (`resolution`).
 
 from __future__ import annotations
 
+import contextlib
+import json
+import re
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
 
 from pipeline.builds import machine_checks, tree_checks
 from pipeline.builds.checks import Check, Subject, installed_packages
@@ -20,11 +25,17 @@ __all__ = [
     "Check",
     "Subject",
     "installed_packages",
+    "missed",
+    "remember",
     "require",
     "run_checks",
     "run_machine_checks",
     "run_tree_checks",
 ]
+
+_MISSED: Final = "missed.json"
+#: Debian's own rule. A dash at the end would tell apt to REMOVE the package.
+_PACKAGE: Final = re.compile(r"[a-z0-9][a-z0-9+.-]*[a-z0-9+.]")
 
 
 def run_checks(subject: Subject) -> list[Check]:
@@ -68,3 +79,24 @@ def require(checks: Sequence[Check]) -> None:
     packages = sorted({package for check in failed for package in check.apt_packages})
     remedy = f"`invoke doctor --install` installs: {' '.join(packages)}" if packages else None
     raise PreflightFailed("\n".join(lines), remedy=remedy)
+
+
+def remember(checks: Sequence[Check], memory: Path) -> None:
+    """Notes which packages the checks of a build missed, for `doctor --install`, which sees no source tree.
+
+    A note that cannot be written is no failure: its packages are in the refusal's words.
+    """
+    packages = sorted({package for check in checks if not check.ok for package in check.apt_packages})
+    with contextlib.suppress(OSError):
+        memory.mkdir(parents=True, exist_ok=True)
+        (memory / _MISSED).write_text(json.dumps(packages), encoding="utf-8")
+
+
+def missed(memory: Path) -> list[str]:
+    """Returns the packages that the last build's checks missed; what can be no package's name is left out."""
+    try:
+        found = json.loads((memory / _MISSED).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    names = found if isinstance(found, list) else []
+    return [name for name in names if isinstance(name, str) and _PACKAGE.fullmatch(name)]

@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 
 from pipeline.builds import doctor, preflight, recipe, toolchain
 from pipeline.builds.checks import Check
+from pipeline.builds.debcontrol import Installed
 from pipeline.builds.recipe import CommitFacts, RecipeOverrides
 from pipeline.builds.tree import FolderTree
 from pipeline.errors import PipelineError
 from pipeline.operations import site as sites
-from pipeline.operations.prepare import recipe_folder, subject
+from pipeline.operations.prepare import preflight_memory, recipe_folder, subject
 from pipeline.operations.remote import probe
 from pipeline.operations.rivals import REMEDY, known_rival, look_for_rival
 from pipeline.operations.settings import masked
@@ -41,6 +42,7 @@ def examine(
         checks.append(Check("ledger", True, f"{address} is at {standing.tip[:12]}"))
         checks += _by_hand(site)
         checks += _machine(site, standing.view)
+        checks += _refused_before(site)
         if remote:
             checks += probe(site)
     except PipelineError as exc:
@@ -57,9 +59,27 @@ def remedies(checks: Sequence[Check]) -> str | None:
 def _install(open_site: Callable[[], Site], say: Callable[[str], None]) -> None:
     installed = preflight.installed_packages()
     plan = doctor.base_plan(installed, cloudstack=_needs_cloudstack(open_site))
+    plan += [package for package in _missed(open_site, installed) if package not in plan]
     say(f"Installing: {' '.join(plan)}" if plan else "Everything is installed already.")
     if plan:
         doctor.install(plan)
+
+
+def _missed(open_site: Callable[[], Site], installed: Installed) -> list[str]:
+    """Returns the packages that the last build's checks missed and that are still missing."""
+    try:
+        packages = preflight.missed(preflight_memory(open_site()))
+    except PipelineError:
+        return []
+    return [package for package in packages if not installed.has(package)]
+
+
+def _refused_before(site: Site) -> list[Check]:
+    left = _missed(lambda: site, preflight.installed_packages())
+    if not left:
+        return []
+    words = f"the last build's checks missed {', '.join(left)}"
+    return [Check("last build", False, words, f"Install {' '.join(left)}.", tuple(left))]
 
 
 def _needs_cloudstack(open_site: Callable[[], Site]) -> bool:

@@ -122,7 +122,9 @@ def prepare(site: Site, wanted: Wanted, *, check: bool = True) -> Prepared:
     if packages is not None:
         tree = GitTree(sources.clone_of(resolved), resolved.commit)
         looked_at = subject(site, tree, made, settings, found, packages.result())
-        preflight.require(preflight.run_checks(looked_at))
+        checks = preflight.run_checks(looked_at)
+        preflight.remember(checks, preflight_memory(site))
+        preflight.require(checks)
     site.settings.work.mkdir(parents=True, exist_ok=True)
     system = system_facts(str(site.settings.work)).model_dump(mode="json")
     return Prepared(
@@ -195,9 +197,14 @@ def subject(
         environ=os.environ,
         machine_settings=Path.home() / ".m2" / "settings.xml",
         local=(site.settings.cache / "maven",),
-        memory=site.settings.cache / "preflight",
+        memory=preflight_memory(site),
         installed=preflight.installed_packages() if installed is None else installed,
     )
+
+
+def preflight_memory(site: Site) -> Path:
+    """Returns where the findings of earlier checks are kept."""
+    return site.settings.cache / "preflight"
 
 
 def recipe_folder() -> Path:

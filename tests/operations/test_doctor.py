@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from pipeline.builds import preflight
 from pipeline.builds.checks import Check
-from pipeline.errors import LedgerUnreachable
+from pipeline.errors import LedgerUnreachable, PreflightFailed
 from pipeline.operations.configuration import explain
 from pipeline.operations.doctor import examine, remedies
+from pipeline.operations.prepare import preflight_memory
 from pipeline.operations.settings import resolve
 from pipeline.operations.site import Site
 from tests.operations.conftest import MakeSite
@@ -49,6 +53,30 @@ def test_one_command_for_all_that_is_missing() -> None:
     ]
     assert remedies(checks) == "`invoke doctor --install` installs: maven openjdk-17-jdk-headless"
     assert remedies(checks[2:]) is None
+
+
+def test_what_the_last_build_missed_is_a_finding(make_site: MakeSite) -> None:
+    """Packages that only a source tree asks for are named by doctor too, until they are there."""
+    site = make_site("build1")
+    checks = [Check("build-depends", False, "", None, ("no-such-package", "bash", "sudo-", "-x", "Y"))]
+    preflight.remember(checks, preflight_memory(site))
+    found = {check.name: check for check in examine(lambda: site, say=print)}
+    assert found["last build"].apt_packages == ("no-such-package",)
+    preflight.remember([], preflight_memory(site))
+    assert "last build" not in {check.name for check in examine(lambda: site, say=print)}
+
+
+def test_what_the_last_build_missed_is_installed(
+    make_site: MakeSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`doctor --install` means what the refusal of a build promised, though it sees no source tree."""
+    site = make_site("build1")
+    checks = [Check("build-depends", False, "", None, ("no-such-package",))]
+    preflight.remember(checks, preflight_memory(site))
+    monkeypatch.setenv("PATH", str(tmp_path / "without-apt"))
+    with pytest.raises(PreflightFailed) as caught:
+        examine(lambda: site, install=True, say=print)
+    assert (caught.value.remedy or "").endswith(" no-such-package")
 
 
 def test_settings_are_shown_without_a_ledger() -> None:
