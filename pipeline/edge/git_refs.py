@@ -5,17 +5,20 @@ A transaction's only git process is the push; objects are read and written in pr
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from pipeline.edge.bare import maintain_bare
 from pipeline.edge.git_clone import GitClone
-from pipeline.edge.git_objects import RENEW, Object
+from pipeline.edge.git_objects import RENEW, Object, TreeView, parse_commit
 from pipeline.edge.git_remote import GitRemote, moved
 from pipeline.edge.receive import push_request, read_report
 from pipeline.edge.ref_store import Pushed, beat_objects
 from pipeline.errors import CommandTimedOut, LedgerError, LedgerUnreachable
 from pipeline.records import paths
+
+#: So many commits back an ancestor is looked for in process before git is asked.
+_NEAR = 32
 
 
 class GitRefs:
@@ -45,23 +48,7 @@ class GitRefs:
         return self.beats("")[0]
 
     def fetch(self) -> str | None:
-        for again in range(4):
-            tip = self.tip()
-            if tip is None:
-                return None
-            if self.clone.has(tip):
-                break
-            if self._landed:
-                self.clone.note(self._landed)
-            self.clone.fetch([self.ref])
-            if self.read(tip) is not None:
-                break
-            if again == 2:
-                self.clone.check_objects()
-        else:
-            raise LedgerError(f"{self.remote} does not give its commit {tip}.", remedy=RENEW)
-        self.clone.note(tip)
-        return tip
+        return self._bring("")[0]
 
     def push(self, commit: str, expected: str | None) -> Pushed:
         # A lease on the wrong parent would let a non-fast-forward through, and `:ref` deletes the branch.
@@ -100,11 +87,28 @@ class GitRefs:
     def contains(self, tip: str, commit: str) -> bool | None:
         if tip == commit:
             return True
+        if self._is_just_above(tip, commit):
+            return True
         known = self.read(commit) is not None
         done = self.clone.git(["merge-base", "--is-ancestor", commit, tip], check=False) if known else None
         if done is not None and done.returncode == 0:
             return True
         return None if self.clone.cut() else False
+
+    def _is_just_above(self, tip: str, commit: str) -> bool:
+        """Finds a commit a few first parents below, as after a lost race, without a git process."""
+        oid = tip
+        for _ in range(_NEAR):
+            if not self.clone.has(oid):
+                return False
+            known = self.read(oid)
+            parents = parse_commit(known.data).parents if known else ()
+            if commit in parents:
+                return True
+            if not parents:
+                return False
+            oid = parents[0]
+        return False
 
     def since(self, tip: str, base: str | None) -> list[str] | None:
         if base is not None and self.read(base) is None:
@@ -119,10 +123,11 @@ class GitRefs:
 
     # ------------------------------------------------------------ heartbeats
 
-    def beat(self, ref: str, data: bytes) -> Pushed:
+    def beat(self, ref: str, data: bytes, after: bytes | None) -> Pushed:
         objects = beat_objects(data)
         self.write(objects)
-        return self._push([], f"+{objects[-1].oid}:{ref}")
+        expected = "" if after is None else beat_objects(after)[-1].oid
+        return self._push([f"--force-with-lease={ref}:{expected}"], f"{objects[-1].oid}:{ref}")
 
     def beats(self, prefix: str) -> tuple[str | None, dict[str, str]]:
         self.clone.ensure()
@@ -131,6 +136,10 @@ class GitRefs:
         tip = refs.pop(self.ref, None)
         return tip, {ref: oid for ref, oid in refs.items() if prefix and ref.startswith(prefix)}
 
+    def survey(self, prefix: str) -> tuple[str | None, dict[str, bytes]]:
+        tip, there = self._bring(prefix)
+        return tip, self._contents(there)
+
     def beat_data(self, refs: Collection[str]) -> dict[str, bytes]:
         if not refs:
             return {}
@@ -138,12 +147,7 @@ class GitRefs:
         missing = [ref for ref, oid in there.items() if self.read(oid) is None]
         if missing:
             self.clone.fetch(missing)
-        found = {}
-        for ref, oid in there.items():
-            done = self.clone.git(["cat-file", "blob", f"{oid}:heartbeat.json"], check=False)
-            if done.returncode == 0:
-                found[ref] = done.stdout
-        return found
+        return self._contents({ref: oid for ref, oid in there.items() if self.read(oid) is not None})
 
     def try_push(self, refspecs: list[str], *options: str) -> str | None:
         """Pushes any refs of objects known locally; returns None when taken, otherwise the remote's reason.
@@ -169,6 +173,39 @@ class GitRefs:
                 maintain_bare(folder, self.remote.timeout)
 
     # ------------------------------------------------------------ below
+
+    def _bring(self, prefix: str) -> tuple[str | None, dict[str, str]]:
+        """Reads the branch and the refs below `prefix`, and brings what is not here: two commands at most."""
+        for again in range(4):
+            tip, there = self.beats(prefix)
+            wanted = {self.ref: tip, **there} if tip else there
+            lacking = [ref for ref, oid in wanted.items() if oid and not self.clone.has(oid)]
+            if not lacking:
+                break
+            if self._landed:
+                self.clone.note(self._landed)
+            self.clone.fetch(lacking)
+            # A ref that moved between the two commands is read again.
+            if all(self.read(wanted[ref] or "") is not None for ref in lacking):
+                break
+            if again == 2:
+                self.clone.check_objects()
+        else:
+            raise LedgerError(f"{self.remote} does not give what its {lacking[0]} is at.", remedy=RENEW)
+        if tip is not None:
+            self.clone.note(tip)
+        return tip, there
+
+    def _contents(self, there: Mapping[str, str]) -> dict[str, bytes]:
+        """Returns the content of heartbeats that are here; what is no heartbeat is left out."""
+        found = {}
+        for ref, oid in there.items():
+            known = self.read(oid)
+            if known is not None and known.kind == "commit":
+                data = TreeView(self.read, parse_commit(known.data).tree).read("heartbeat.json")
+                if data is not None:
+                    found[ref] = data
+        return found
 
     def _listed(self, patterns: Collection[str]) -> dict[str, str]:
         """Returns the remote's refs that match, with what they point at."""

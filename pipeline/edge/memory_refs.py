@@ -115,24 +115,38 @@ class MemoryRefs:
             pending.extend(reached[oid] or ())
         return reached
 
-    def beat(self, ref: str, data: bytes) -> Pushed:
+    def beat(self, ref: str, data: bytes, after: bytes | None) -> Pushed:
         fault = self.remote.fault("beat")
         if fault == "lost":
             return Pushed("unknown", LedgerUnreachable("The request was lost."))
-        commit = beat_objects(data)
-        self.write(commit)
+        objects = beat_objects(data)
+        commit, expected = objects[-1].oid, None if after is None else beat_objects(after)[-1].oid
+        self.write(objects)
         self.remote.objects.update(self.local)
-        with self.remote.lock:
-            self.remote.refs[ref] = commit[-1].oid
-        return Pushed("unknown" if fault == "unanswered" else "landed")
+        if fault == "delayed":
+            self.remote.delayed.append(lambda: self.remote.move(ref, commit, expected))
+            return Pushed("unknown", LedgerUnreachable("No answer came."))
+        moved = self.remote.refs.get(ref) == commit or self.remote.move(ref, commit, expected)
+        if fault == "unanswered":
+            return Pushed("unknown", LedgerUnreachable("The answer was lost."))
+        return Pushed("landed" if moved else "stale")
 
     def beats(self, prefix: str) -> tuple[str | None, dict[str, str]]:
         tip = self.tip()
         with self.remote.lock:
             return tip, {ref: oid for ref, oid in self.remote.refs.items() if ref.startswith(prefix)}
 
+    def survey(self, prefix: str) -> tuple[str | None, dict[str, bytes]]:
+        tip = self.fetch()
+        with self.remote.lock:
+            refs = [ref for ref in self.remote.refs if ref.startswith(prefix)]
+        return tip, self._contents(refs)
+
     def beat_data(self, refs: Collection[str]) -> dict[str, bytes]:
         self.tip()
+        return self._contents(refs)
+
+    def _contents(self, refs: Collection[str]) -> dict[str, bytes]:
         found = {}
         for ref in refs:
             oid = self.remote.refs.get(ref)

@@ -51,11 +51,17 @@ class RefStore(Protocol):
     def since(self, tip: str, base: str | None) -> list[str] | None:
         """Returns the commits reachable from tip but not from base, by ALL parents; None where cut."""
 
-    def beat(self, ref: str, data: bytes) -> Pushed:
-        """Points a heartbeat ref at new content, without history."""
+    def beat(self, ref: str, data: bytes, after: bytes | None) -> Pushed:
+        """Points a heartbeat ref at new content, without history, if it still holds `after` (None: nothing).
+
+        So a push that was held up on the way never puts an old nonce back.
+        """
 
     def beats(self, prefix: str) -> tuple[str | None, dict[str, str]]:
         """Returns the branch's commit and the ids of all refs below `prefix`, in one round trip."""
+
+    def survey(self, prefix: str) -> tuple[str | None, dict[str, bytes]]:
+        """As `fetch`, and returns the content of every ref below `prefix` as of the same read."""
 
     def beat_data(self, refs: Collection[str]) -> dict[str, bytes]:
         """Returns the content of heartbeat refs, as they are on the remote now."""

@@ -6,6 +6,7 @@ names what is abandoned. Non-guarantee: a fresh store cannot notice a rewind tha
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pipeline.edge.git_objects import TreeView
@@ -51,15 +52,17 @@ class Branch:
         self._random = random
         self._standing: Standing | None = None
 
-    def fetch(self) -> str:
+    def fetch(self, read: Callable[[], str | None] | None = None) -> str:
         """Reads the remote's tip and moves the mark to it. Raises LedgerRewound if it lacks the mark.
+
+        `read` is another way to read it, where there is more to read with it.
 
         The mark is read BEFORE the remote, and moved only to descendants: otherwise a commit of another
         process between the two reads would look like a rewind.
         """
         while True:
             mark = self.store.tip()
-            tip = self.refs.fetch()
+            tip = read() if read else self.refs.fetch()
             self.counts.fetches += 1
             if tip is None and mark is None:
                 raise LedgerMissing("The remote has no ledger yet.", remedy="Run `invoke ledger.init`.")

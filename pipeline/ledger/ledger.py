@@ -101,6 +101,18 @@ class Ledger:
         tip = None if fresh else self.store.tip()
         return self.branch.stand(tip if tip and self.refs.read(tip) else self.branch.fetch())
 
+    def survey(self, prefix: str) -> tuple[Standing, dict[str, bytes]]:
+        """Returns the fresh state, and the refs below `prefix` with their content, as of one read."""
+        beside: dict[str, bytes] = {}
+
+        def read() -> str | None:
+            tip, found = self.refs.survey(prefix)
+            beside.clear()
+            beside.update(found)
+            return tip
+
+        return self.branch.stand(self.branch.fetch(read)), beside
+
     def deliver(self, patience: float = 60.0) -> list[Entry]:
         """Drains the outbox to its end and takes what dead processes left: their entries, with outcomes.
 

@@ -60,7 +60,8 @@ class Heart:
 
     def beat(self) -> None:
         """Pushes one heartbeat, then reads whether the job is still ours and wanted."""
-        self._pulse.renew("leases", self._token, self._random.hex(), self._progress() or {"stage": "source"})
+        nonce = {self._token: self._random.hex()}
+        self._pulse.renew("leases", nonce, self._progress() or {"stage": "source"})
         self.beats += 1
         refs = self._pulse.refs
         tip = refs.fetch()

@@ -4,15 +4,21 @@
     <store>/pulse/pushed.json     the content of the last push that the remote acknowledged
     <store>/pulse/pusher.lock     held while pushing; a process that waited finds its nonce carried already
 
-A nonce proves that its own process lives: nobody else ever draws one for it, and the entries of dead
-processes are left out. So a builder that beats on does not keep a dead process's lease alive.
+A nonce proves that its own process lives: nobody else ever draws one for it. So a builder that beats on does
+not keep a dead process's lease alive: its nonce stays, and stays the same. (It is not left out at once: a
+challenger that saw no nonce, missed one that came, and saw none again would take both for one silence.)
+
+The lock only saves work: a push is taken only where the heartbeat is still the one that its pusher knew. So
+one that was held up, its pusher killed or stopped, never puts an older nonce back over a newer one.
 """
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
-from collections.abc import Iterator
+import os
+import threading
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +32,12 @@ from pipeline.records.base import dump, dump_json, load, load_json
 from pipeline.records.builders import Heartbeat
 
 Kind = Literal["leases", "waiting"]
+
+#: How long a dead process's last nonce is carried on: longer than any ttl that is granted.
+DEAD_SECONDS = 24 * 3600.0
+#: A pusher that takes longer is passed over: it may have been stopped.
+_PUSHER_SECONDS = 5.0
+_TRIES = 4
 
 
 class Pulse:
@@ -41,27 +53,39 @@ class Pulse:
         self._processes = processes
         folder.mkdir(parents=True, exist_ok=True)
 
-    def renew(self, kind: Kind, name: str, nonce: str, progress: dict[str, Any] | None = None) -> None:
-        """Returns once a push that carries this nonce was acknowledged.
+    def renew(self, kind: Kind, nonces: Mapping[str, str], progress: dict[str, Any] | None = None) -> None:
+        """Returns once a push that carries these nonces (name -> nonce) was acknowledged.
 
-        Raises LedgerUnreachable where no answer came: push the SAME nonce again, and count trust from when
-        it was drawn. Raises LedgerError where the remote refuses.
+        Raises LedgerUnreachable where no answer came: push the SAME nonces again, and count trust from when
+        they were drawn, or draw new ones. Raises LedgerError where the remote refuses.
         """
-        place = self._place(name)
-        entry = {"kind": kind, "name": name, "nonce": nonce, "process": self._processes.myself()}
-        _replace(place, dump_json({**entry, "progress": progress}))
+        for name, nonce in nonces.items():
+            entry = {"kind": kind, "name": name, "nonce": nonce, "process": self._processes.myself()}
+            _replace(self._place(name), dump_json({**entry, "progress": progress}))
         with self._pushing():
-            if self._carried(kind, name, nonce) and progress is None:
+            last = self._last()
+            if progress is None and _carries(last, kind, nonces):
                 return
-            record = self._collect()
-            pushed = self.refs.beat(paths.heartbeat_ref(self._builder), dump(record))
-            if pushed.kind != "landed":
-                raise pushed.error or LedgerUnreachable("The heartbeat was not acknowledged.")
-            _replace(self._folder / "pushed.json", dump(record))
+            self._push(last)
 
     def stop(self, name: str) -> None:
         """Takes a nonce out of what the next push carries."""
         self._place(name).unlink(missing_ok=True)
+
+    def _push(self, last: bytes | None) -> None:
+        """Pushes what is to be carried now. `last` is what was pushed last, as far as this machine knows."""
+        ref, data = paths.heartbeat_ref(self._builder), dump(self._collect())
+        for _ in range(_TRIES):
+            pushed = self.refs.beat(ref, data, last)
+            if pushed.kind != "stale":
+                break
+            last = self.refs.beat_data([ref]).get(ref)  # a push whose answer was lost, or another store's
+        if pushed.kind != "landed":
+            raise pushed.error or LedgerUnreachable(
+                f"The heartbeat was not taken: {ref} moved meanwhile, or holds something else.",
+                remedy="Look for another machine that runs under this builder's name.",
+            )
+        _replace(self._folder / "pushed.json", data)
 
     def _collect(self) -> Heartbeat:
         carried: dict[str, dict[str, str]] = {"leases": {}, "waiting": {}}
@@ -72,12 +96,14 @@ class Pulse:
             try:
                 entry = load_json(place.read_bytes(), place.name)
                 alive = self._processes.alive(entry["process"])
-                if alive:
+                keep = alive or place.stat().st_mtime > self._clock.now().timestamp() - DEAD_SECONDS
+                if keep:
                     carried[entry["kind"]][entry["name"]] = entry["nonce"]
+                if alive:
                     progress = entry.get("progress") or progress
             except (OSError, PipelineError, KeyError, TypeError):
-                alive = False
-            if not alive:
+                keep = False
+            if not keep:
                 place.unlink(missing_ok=True)
         return Heartbeat(
             server=self._builder,
@@ -88,25 +114,45 @@ class Pulse:
             progress=progress,
         )
 
-    def _carried(self, kind: Kind, name: str, nonce: str) -> bool:
+    def _last(self) -> bytes | None:
         try:
-            last = load(Heartbeat, (self._folder / "pushed.json").read_bytes(), "pushed.json")
-        except (OSError, PipelineError):
-            return False
-        nonces: dict[str, str] = getattr(last, kind)
-        return nonces.get(name) == nonce
+            return (self._folder / "pushed.json").read_bytes()
+        except OSError:
+            return None
 
     def _place(self, name: str) -> Path:
         return self._folder / f"{hashlib.sha256(name.encode()).hexdigest()[:24]}.json"
 
     @contextmanager
     def _pushing(self) -> Iterator[None]:
-        with (self._folder / "pusher.lock").open("w") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        """Waits until no other process pushes; one that was stopped while it did is passed over."""
+        place, until = self._folder / "pusher.lock", self._clock.boottime() + _PUSHER_SECONDS
+        with place.open("w") as handle:
+            while not _try_lock(handle.fileno()):
+                if self._clock.boottime() >= until:
+                    place.unlink(missing_ok=True)
+                    break
+                self._clock.sleep(0.02)
             yield
 
 
+def _try_lock(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _carries(last: bytes | None, kind: Kind, nonces: Mapping[str, str]) -> bool:
+    try:
+        record = load(Heartbeat, last, "pushed.json") if last else None
+    except PipelineError:
+        return False
+    return record is not None and nonces.items() <= getattr(record, kind).items()
+
+
 def _replace(place: Path, data: bytes) -> None:
-    temporary = place.with_suffix(".tmp")
+    temporary = place.with_name(f"{place.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     temporary.write_bytes(data)
     temporary.replace(place)

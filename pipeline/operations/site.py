@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.edge.clock import Clock
 from pipeline.edge.identity import Processes, Randomness, boot_id, machine_id
 from pipeline.edge.ref_store import RefStore
-from pipeline.errors import Fenced, LeaseHeld, LedgerMissing, NotALedger, NotFound, Refused
+from pipeline.errors import Fenced, LeaseHeld, LedgerMissing, NotALedger, NotFound, PipelineError, Refused
 from pipeline.ledger.history import Standing
 from pipeline.ledger.ledger import Ledger
 from pipeline.operations.heart import Heart
@@ -17,7 +18,7 @@ from pipeline.operations.pulse import Pulse
 from pipeline.operations.settings import LocalSettings, masked
 from pipeline.records import paths
 from pipeline.records.base import R, load
-from pipeline.records.builders import Registry, Status
+from pipeline.records.builders import Heartbeat, Registry, Status
 from pipeline.records.builds import BuildConfig
 from pipeline.records.decisions import Adopt, Decide, View
 from pipeline.records.jobs import Jobs
@@ -82,9 +83,13 @@ class Site:
 
     def make_heart(self, job_id: str, token: str, progress: Callable[[], dict[str, Any]]) -> Heart:
         """Returns the heart of a job that runs here; not beating yet."""
-        refs = self.open_refs() if self.open_refs else self.ledger.refs
-        pulse = Pulse(self.ledger.store.folder / "pulse", refs, self.builder, self.clock, self.processes)
+        pulse = self.make_pulse(own=True)
         return Heart(pulse, job_id, token, self.settings.heartbeat_seconds, self.random, progress)
+
+    def make_pulse(self, *, own: bool = False) -> Pulse:
+        """Returns this builder's pulse; with a ref store of its `own` for another thread."""
+        refs = self.open_refs() if own and self.open_refs else self.ledger.refs
+        return Pulse(self.ledger.store.folder / "pulse", refs, self.builder, self.clock, self.processes)
 
     def state(self, *, fresh: bool = True) -> Standing:
         """Returns the ledger's state; by default as the remote has it now."""
@@ -92,6 +97,18 @@ class Site:
             return self.ledger.view(fresh=fresh)
         except LedgerMissing as exc:
             raise missing(self.ledger.refs, self.settings, exc) from exc
+
+    def survey(self) -> tuple[Standing, dict[str, Heartbeat]]:
+        """Returns the ledger's state and every builder's heartbeat as the remote has them now: one read."""
+        try:
+            standing, there = self.ledger.survey(paths.HEARTBEAT_PREFIX)
+        except LedgerMissing as exc:
+            raise missing(self.ledger.refs, self.settings, exc) from exc
+        beats = {}
+        for ref, data in there.items():
+            with suppress(PipelineError):
+                beats[ref.removeprefix(paths.HEARTBEAT_PREFIX)] = load(Heartbeat, data, ref)
+        return standing, beats
 
 
 def accepted(outcome: Mapping[str, Any]) -> dict[str, Any]:

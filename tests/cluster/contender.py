@@ -11,7 +11,6 @@ import os
 import sys
 
 from pipeline.operations.lease import hold
-from pipeline.operations.pulse import Pulse
 from pipeline.runtime import make_site
 
 
@@ -19,12 +18,9 @@ def main() -> None:
     """Runs the rounds."""
     rounds, ttl, journal = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
     site = make_site()
-    pulse = Pulse(
-        site.ledger.store.folder / "pulse", site.ledger.refs, site.builder, site.clock, site.processes
-    )
     handle = os.open(journal, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o644)
     for _ in range(rounds):
-        with hold(site, pulse, ["promotion"], ttl=ttl) as lease:
+        with hold(site, ["promotion"], ttl=ttl) as lease:
             lease.insist()
             token = lease.tokens["promotion"]
             os.write(handle, f"enter {token} {site.builder}\n".encode())

@@ -165,14 +165,43 @@ def test_beats_move_without_history(client: Client) -> None:
     root = commit(one, None, "root")
     one.push(root, None)
     ref = "refs/pipeline/heartbeat/build1"
-    assert one.beat(ref, b"first\n").kind == "landed"
+    assert one.beat(ref, b"first\n", None).kind == "landed"
     tip, before = two.beats("refs/pipeline/heartbeat/")
-    assert one.beat(ref, b"second\n").kind == "landed"
+    assert one.beat(ref, b"second\n", b"first\n").kind == "landed"
     _, after = two.beats("refs/pipeline/heartbeat/")
     assert tip == root
     assert list(before) == list(after) == [ref]
     assert before != after
     assert two.beat_data([ref]) == {ref: b"second\n"}
+
+
+def test_a_beat_moves_only_what_it_knows(client: Client) -> None:
+    """A heartbeat that was overtaken by another, or is the second first one, is stale and changes nothing."""
+    one, two = client("a"), client("b")
+    ref = "refs/pipeline/heartbeat/build1"
+    assert one.beat(ref, b"first\n", None).kind == "landed"
+    assert two.beat(ref, b"other\n", None).kind == "stale"
+    assert one.beat(ref, b"second\n", b"first\n").kind == "landed"
+    assert two.beat(ref, b"third\n", b"first\n").kind == "stale"
+    assert two.beat_data([ref]) == {ref: b"second\n"}
+
+
+def test_a_survey_is_one_read_of_branch_and_beats(client: Client) -> None:
+    """It brings the branch's commit and the heartbeats' content, again when either has moved."""
+    one, two = client("a"), client("b")
+    prefix, ref, other = "refs/pipeline/heartbeat/", "refs/pipeline/heartbeat/x", "refs/pipeline/other/x"
+    assert two.survey(prefix) == (None, {})
+    root = commit(one, None, "root")
+    one.push(root, None)
+    one.beat(ref, b"first\n", None)
+    one.beat(other, b"elsewhere\n", None)
+    assert two.survey(prefix) == (root, {ref: b"first\n"})
+    child = commit(one, root, "child")
+    one.push(child, root)
+    assert two.survey(prefix) == (child, {ref: b"first\n"})
+    assert two.read(make("blob", b"child").oid) == make("blob", b"child")
+    one.beat(ref, b"second\n", b"first\n")
+    assert two.survey(prefix) == (child, {ref: b"second\n"})
 
 
 def test_hook_refusal_is_told_apart(tmp_path: Path) -> None:

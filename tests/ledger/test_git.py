@@ -110,7 +110,8 @@ def test_maintenance_keeps_what_is_reached(tmp_path: Path, bare: Path) -> None:
     one = Node("one", tmp_path, GitRefs(tmp_path / "one.git", str(bare)))
     for number in range(5):
         one.append(str(number))
-        one.refs.beat("refs/pipeline/heartbeat/build1", b"%d\n" % number)
+        before_it = b"%d\n" % (number - 1) if number else None
+        assert one.refs.beat("refs/pipeline/heartbeat/build1", b"%d\n" % number, before_it).kind == "landed"
     hours_ago = time.time() - 3 * 3600
     for folder in (bare, one.refs.clone.folder):
         for place in loose(folder):

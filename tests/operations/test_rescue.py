@@ -35,7 +35,7 @@ def test_a_beating_builder_is_left_alone(make_site: MakeSite, clock: ManualClock
     token = start(one, "job_a")
     pulse = Pulse(one.ledger.store.folder / "pulse", one.ledger.refs, "build1", clock, one.processes)
     for number in range(4):
-        pulse.renew("leases", token, f"nonce-{number}")
+        pulse.renew("leases", {token: f"nonce-{number}"})
         assert look(two) == []
         clock.advance(301)
 

@@ -1,0 +1,120 @@
+"""The pulse: one heartbeat for all processes of a builder, in which no old nonce ever comes back."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+import pytest
+
+from pipeline.edge.clock import ManualClock
+from pipeline.edge.memory_refs import Fault, MemoryRemote
+from pipeline.errors import LedgerUnreachable
+from pipeline.operations.pulse import DEAD_SECONDS, Pulse
+from pipeline.operations.site import Site
+from pipeline.records import paths
+from pipeline.records.builders import Heartbeat
+from tests.operations.conftest import MakeSite
+
+
+def beat_of(site: Site) -> Heartbeat:
+    """Returns the builder's heartbeat as another one reads it."""
+    return site.survey()[1][site.builder]
+
+
+def places(site: Site) -> list[Path]:
+    """Returns the files in which processes note their nonces."""
+    found = (site.ledger.store.folder / "pulse").glob("*.json")
+    return [place for place in found if place.name != "pushed.json"]
+
+
+def test_one_push_carries_the_nonces_of_all(make_site: MakeSite, remote: MemoryRemote) -> None:
+    """Several tokens are renewed with one push, and another process's push carries them too."""
+    one, two = make_site("build1"), make_site("build1", "p2")
+    steps: list[str] = []
+
+    def note(step: str) -> Fault:
+        steps.append(step)
+        return "none"
+
+    remote.fault = note
+    one.make_pulse().renew("leases", {"t1": "a", "t2": "b"})
+    two.make_pulse().renew("waiting", {"op": "c"})
+    assert steps.count("beat") == 2
+    beat = beat_of(one)
+    assert (beat.leases, beat.waiting) == ({"t1": "a", "t2": "b"}, {"op": "c"})
+
+
+def test_a_nonce_that_was_carried_already_is_not_pushed_again(
+    make_site: MakeSite, remote: MemoryRemote
+) -> None:
+    """A process that had to wait for another's push finds its own nonce in it."""
+    one, two = make_site("build1"), make_site("build1", "p2")
+    pulse = one.make_pulse()
+    pulse.renew("leases", {"t1": "a"})
+    before = remote.refs[paths.heartbeat_ref("build1")]
+    pulse.renew("leases", {"t1": "a"})
+    assert remote.refs[paths.heartbeat_ref("build1")] == before
+    two.make_pulse().renew("leases", {"t2": "b"})
+    assert beat_of(one).leases == {"t1": "a", "t2": "b"}
+
+
+def test_a_dead_processs_nonce_stays_the_same(make_site: MakeSite, clock: ManualClock) -> None:
+    """It is carried on unchanged, so that nobody takes it for absent all the while; after a day it goes."""
+    one, two = make_site("build1"), make_site("build1", "p2")
+    one.make_pulse().renew("leases", {"t1": "last"})
+    one.processes.dead.add("build1-p1")  # type: ignore[attr-defined]
+    others = two.make_pulse()
+    others.renew("leases", {"t2": "x"})
+    assert beat_of(two).leases == {"t1": "last", "t2": "x"}
+    long_ago = clock.now().timestamp() - DEAD_SECONDS - 1
+    for place in places(two):
+        os.utime(place, (long_ago, long_ago))
+    others.renew("leases", {"t2": "y"})
+    assert beat_of(two).leases == {"t2": "y"}
+
+
+def test_41_a_push_of_a_killed_process_puts_no_old_nonce_back(
+    make_site: MakeSite, remote: MemoryRemote
+) -> None:
+    """One is killed while its push is under way; another renews; then the first push arrives."""
+    one, two = make_site("build1"), make_site("build1", "p2")
+    holder = two.make_pulse()
+    holder.renew("leases", {"t2": "old"})
+    remote.fault = lambda step: "delayed" if step == "beat" else "none"
+    with pytest.raises(LedgerUnreachable):
+        one.make_pulse().renew("leases", {"t1": "a"})
+    remote.fault = lambda step: "none"
+    one.processes.dead.add("build1-p1")  # type: ignore[attr-defined]
+    holder.renew("leases", {"t2": "new"})
+    assert remote.arrive() is False
+    assert beat_of(two).leases["t2"] == "new"
+
+
+def test_a_push_whose_answer_was_lost_is_built_upon(make_site: MakeSite, remote: MemoryRemote) -> None:
+    """What is there in truth is read, and the next heartbeat follows it."""
+    one = make_site("build1")
+    pulse = one.make_pulse()
+    pulse.renew("leases", {"t1": "a"})
+    remote.fault = lambda step: "unanswered" if step == "beat" else "none"
+    with pytest.raises(LedgerUnreachable):
+        pulse.renew("leases", {"t1": "b"})
+    assert beat_of(one).leases == {"t1": "b"}
+    remote.fault = lambda step: "none"
+    pulse.renew("leases", {"t1": "c"})
+    assert beat_of(one).leases == {"t1": "c"}
+
+
+def test_a_stopped_pusher_is_passed_over(make_site: MakeSite, clock: ManualClock) -> None:
+    """Ctrl-Z in the middle of a push costs the builder's other processes a few seconds, and only once."""
+    one, two = make_site("build1"), make_site("build1", "p2")
+    one.make_pulse().renew("leases", {"t1": "a"})
+    with (one.ledger.store.folder / "pulse/pusher.lock").open("w") as stopped:
+        fcntl.flock(stopped, fcntl.LOCK_EX)
+        others: Pulse = two.make_pulse()
+        for nonce, longest in (("x", 10.0), ("y", 0.0)):
+            before = clock.boottime()
+            others.renew("leases", {"t2": nonce})
+            assert clock.boottime() - before <= longest
+    assert beat_of(two).leases == {"t1": "a", "t2": "y"}
