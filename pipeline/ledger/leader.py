@@ -140,7 +140,6 @@ class Leader:
                 self._refs.write(plan.objects)
                 if self._store.begin_attempt(plan.tip, plan.writer, plan.versions):
                     tries = 0 if self._carry(plan, tries, until) else tries + 1
-                    self._back_off(tries, until)
 
     def _plan(self, outbox: Outbox) -> _Plan | None:
         """Decides the entries on the last tip seen. None: some were settled or dropped; look again.
@@ -255,6 +254,8 @@ class Leader:
             self._store.clear_attempt(plan.versions, {e.sequence: e.doubt for e in plan.entries})
         self.counts.lost_races += pushed.kind == "stale"
         believed = tries >= _LOCKED_TRIES or not isinstance(pushed.error, LedgerRefLocked)
+        if pushed.error is None or not believed:
+            self._back_off(tries + 1, until)  # before the read: what is read is pushed on at once
         if self._branch.fetch() == plan.tip and pushed.error is not None and believed:
             raise pushed.error
         return False
@@ -272,10 +273,9 @@ class Leader:
 
     def _back_off(self, tries: int, until: float) -> None:
         """Waits a random time up to a bound that doubles (full jitter), after a lost race."""
-        if tries > 0:
-            self._insist_on_time(until)
-            bound = min(self._settings.backoff_limit, self._settings.backoff * 2 ** min(tries, 10))
-            self._clock.sleep(bound * self._random.fraction())
+        self._insist_on_time(until)
+        bound = min(self._settings.backoff_limit, self._settings.backoff * 2 ** min(tries, 10))
+        self._clock.sleep(bound * self._random.fraction())
 
     def _insist_on_time(self, until: float) -> None:
         if self._clock.boottime() >= until:
