@@ -19,7 +19,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.builds.submodules import checkout_large_files, submodules_of
@@ -71,7 +71,14 @@ class Sources:
         self._cache = cache
         self._say = say
         self._cancelled = cancelled
-        self._access: dict[str, Access] = {}
+        #: By host: what was given for one repository of it, submodules and later builds of it need as well.
+        self._known: dict[str, Access] = {}
+
+    def until(self, cancelled: Callable[[], str | None]) -> Sources:
+        """Returns the same with another way to cancel; what it knows of hosts stays."""
+        other = Sources(self._cache, say=self._say, cancelled=cancelled)
+        other._known = self._known
+        return other
 
     def resolve(self, source: str, branch: str, commit: str | None = None) -> Resolved:
         """Finds the commit to build and brings it into the cache.
@@ -113,7 +120,7 @@ class Sources:
         Submodules and large files included; no hook is run; nothing is fetched that the cache has.
         Returns notes. Raises SourceError.
         """
-        access = self._access.get(resolved.source) or self._remember(resolved.source)
+        access = self._remember(resolved.source)
         if into.exists() and any(into.iterdir()):
             raise SourceError(f"{into} is not empty: a source is only checked out into a new directory.")
         into.mkdir(parents=True, exist_ok=True)
@@ -144,10 +151,10 @@ class Sources:
 
     def _remember(self, source: str) -> Access:
         access = split_credentials(source)
-        known = self._access.get(access.address)
-        if known is None or access.header is not None:
-            self._access[access.address] = known = access
-        return known
+        if access.user is not None:
+            self._known[access.host] = access
+        known = self._known.get(access.host) if access.host else None
+        return access if known is None else replace(known, address=access.address)
 
     def _list_heads(self, access: Access) -> tuple[dict[str, str] | None, SourceError | None]:
         """Asks the remote for its branches. Returns them, or None and the reason."""

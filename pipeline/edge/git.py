@@ -2,13 +2,14 @@
 
 Two environments. *Remote* commands keep the user's own configuration, which is where credential helpers
 and SSH keys are found; *local* ones ignore it, so that a checkout is the same whoever makes it.
-Credentials in an address go to git as an HTTP header in its environment: not on a command line, not into a
-repository's configuration, not into a message.
+Credentials in an address go to git by a credential helper, two words of shell that read them from variables:
+not on a command line, not into a repository's configuration, a user's store of passwords or a message.
+Git asks it when the host does, for every repository of that host: submodules and large files need the same.
+The variables' names do not begin with `GIT_`: Git LFS writes those that do into its error logs.
 """
 
 from __future__ import annotations
 
-import base64
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -90,12 +91,36 @@ _MEANINGS = (
 )
 
 
+_USER, _PASSWORD = "PIPELINE_GIT_USER", "PIPELINE_GIT_PASSWORD"
+_HELPER = (
+    '!answer() { test "$1" != get || '
+    f'printf \'username=%s\\npassword=%s\\n\' "${_USER}" "${_PASSWORD}"; }}; answer'
+)
+#: A user's name of at least this length, without a password, is a token.
+_TOKEN_CHARACTERS = 20
+
+
 @dataclass(frozen=True)
 class Access:
-    """A repository's address without credentials, and the header that carries them."""
+    """A repository's address without credentials, and those that its host is given if it asks.
+
+    `password` is None where only a name was given: the user's own credential helpers know the rest.
+    """
 
     address: str
-    header: str | None = field(default=None, repr=False)
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+
+    @property
+    def is_secret(self) -> bool:
+        """Says whether there is something that must not be written."""
+        return self.password is not None
+
+    @property
+    def host(self) -> str:
+        """Returns `https://host:port`, for which credentials count; nothing for what is no web address."""
+        parts = urlsplit(self.address)
+        return f"{parts.scheme}://{parts.netloc}" if parts.scheme in ("http", "https") else ""
 
     @property
     def is_local(self) -> bool:
@@ -114,9 +139,11 @@ def split_credentials(source: str) -> Access:
     if not at:
         return Access(source)
     if parts.scheme in ("http", "https"):
-        name, _, password = user.partition(":")
-        token = base64.b64encode(f"{unquote(name)}:{unquote(password)}".encode()).decode()
-        return Access(urlunsplit(parts._replace(netloc=host)), f"Authorization: Basic {token}")
+        name, colon, password = user.partition(":")
+        secret = unquote(password) if colon or len(name) >= _TOKEN_CHARACTERS else None
+        if any(ord(char) < 32 for char in unquote(user)):
+            raise UsageError(f"The credentials in {masked(source)!r} hold a control character.")
+        return Access(urlunsplit(parts._replace(netloc=host)), unquote(name), secret)
     return Access(urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}@{host}")))
 
 
@@ -160,10 +187,15 @@ def environment(access: Access | None = None, extra: Mapping[str, str] | None = 
         )
         # `ext::` and its like run programs.
         env["GIT_ALLOW_PROTOCOL"] = "http:https:ssh:git" + (":file" if access.is_local else "")
-        if access.header is not None:
-            settings[f"http.{access.address}.extraHeader"] = access.header
-    env["GIT_CONFIG_COUNT"] = str(len(settings))
-    for index, (key, value) in enumerate(settings.items()):
+    pairs = list(settings.items())
+    if access is not None and access.user is not None and access.password is None:
+        pairs.append((f"credential.{access.host}.username", access.user))
+    elif access is not None and access.user is not None:
+        # The empty one puts the user's own helpers aside: they would keep what they are told.
+        pairs += [(f"credential.{access.host}.helper", helper) for helper in ("", _HELPER)]
+        env |= {_USER: access.user, _PASSWORD: access.password or ""}
+    env["GIT_CONFIG_COUNT"] = str(len(pairs))
+    for index, (key, value) in enumerate(pairs):
         env[f"GIT_CONFIG_KEY_{index}"], env[f"GIT_CONFIG_VALUE_{index}"] = key, value
     return env
 

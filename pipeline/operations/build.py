@@ -240,7 +240,7 @@ def _claim(site: Site, order: Order, wanted: Wanted, prepared: Prepared, queued:
 
 def _order_elsewhere(site: Site, order: Order, wanted: Wanted) -> list[Report]:
     """Puts the job into the queue for one builder, or one job each for all that build."""
-    if order.source and (access := split_credentials(order.source)).header is not None:
+    if order.source and (access := split_credentials(order.source)).is_secret:
         raise SecretRefused("source", 1, "url_credentials", access.address)
     known = sites.registry(site.state().view).builders
     targets = [b.name for b in known if b.builds]

@@ -15,7 +15,6 @@ from pipeline.builds import artifacts, logs, maven_repository, runner, substitut
 from pipeline.builds.commands import Surroundings
 from pipeline.builds.events import StructuredLogWriter
 from pipeline.builds.runner import BuildOutcome
-from pipeline.builds.source import Sources
 from pipeline.builds.substitutes import Machine
 from pipeline.builds.workspace import Workspace
 from pipeline.errors import PipelineError
@@ -65,9 +64,7 @@ def construct(
     site.step("workspace made")
     stages: list[Stage] = []
     if recipe.resumed_from is None:
-        for note in Sources(settings.cache, say=site.say, cancelled=cancelled).checkout(
-            prepared.resolved, room.tree
-        ):
+        for note in prepared.sources.until(cancelled).checkout(prepared.resolved, room.tree):
             site.say(f"Note: {note}")
         stages.append(Stage(name="source", duration_seconds=round(clock.boottime() - begun, 3)))
     site.step("checked out")

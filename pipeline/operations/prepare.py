@@ -60,7 +60,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Prepared:
-    """All that was found out. `recipe_folder` holds the recipe's pinned files.
+    """All that was found out. `recipe_folder` holds the recipe's pinned files, `sources` knows credentials.
 
     `history` are manifests of this branch's last successful builds here, newest first. `resumable` is the
     directory of the attempt that is resumed, if one is.
@@ -75,6 +75,7 @@ class Prepared:
     system: dict[str, Any]
     fingerprint: str
     history: list[Manifest]
+    sources: Sources
     resumable: Workspace | None = None
 
 
@@ -137,6 +138,7 @@ def prepare(site: Site, wanted: Wanted, *, check: bool = True) -> Prepared:
         system,
         toolchain.fingerprint(found.toolchain),
         _history(site, wanted.branch),
+        sources,
         _resumable(site, place, wanted.resume_from),
     )
 
@@ -147,7 +149,7 @@ def _with_credentials(site: Site, address: str) -> str:
     A job of the queue names its source without any.
     """
     own, given = site.settings.source, split_credentials(address)
-    if own and given.header is None and split_credentials(own).address == given.address:
+    if own and given.user is None and split_credentials(own).address == given.address:
         return own
     return address
 

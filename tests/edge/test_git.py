@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import base64
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -16,30 +16,102 @@ def _settings(env: dict[str, str]) -> dict[str, str]:
     return {env[f"GIT_CONFIG_KEY_{i}"]: env[f"GIT_CONFIG_VALUE_{i}"] for i in range(count)}
 
 
+TOKEN = "abcdefghij0123456789"
+
+
 @pytest.mark.parametrize(
-    ("given_address", "address", "secret"),
+    ("given_address", "address", "user", "password"),
     [
-        ("https://host/a.git", "https://host/a.git", None),
-        ("https://alice:s3cret@host:8443/a.git", "https://host:8443/a.git", "alice:s3cret"),
-        ("https://token@host/a.git", "https://host/a.git", "token:"),
-        ("https://a%40b:p%3Aw@host/a.git", "https://host/a.git", "a@b:p:w"),
-        ("ssh://git:pw@host/a.git", "ssh://git@host/a.git", None),
-        ("ssh://git@host/a.git", "ssh://git@host/a.git", None),
-        ("git@host:team/a.git", "git@host:team/a.git", None),
-        ("file:///srv/a.git", "file:///srv/a.git", None),
-        ("/srv/a/../b.git", "/srv/b.git", None),
+        ("https://host/a.git", "https://host/a.git", None, None),
+        ("https://alice:s3cret@host:8443/a.git", "https://host:8443/a.git", "alice", "s3cret"),
+        ("https://alice@host/a.git", "https://host/a.git", "alice", None),
+        (f"https://{TOKEN}@host/a.git", "https://host/a.git", TOKEN, ""),
+        ("https://alice:@host/a.git", "https://host/a.git", "alice", ""),
+        ("https://a%40b:p%3Aw@host/a.git", "https://host/a.git", "a@b", "p:w"),
+        ("ssh://git:pw@host/a.git", "ssh://git@host/a.git", None, None),
+        ("ssh://git@host/a.git", "ssh://git@host/a.git", None, None),
+        ("git@host:team/a.git", "git@host:team/a.git", None, None),
+        ("file:///srv/a.git", "file:///srv/a.git", None, None),
+        ("/srv/a/../b.git", "/srv/b.git", None, None),
     ],
 )
-def test_credentials_are_taken_out_of_addresses(given_address: str, address: str, secret: str | None) -> None:
-    """The address that is recorded has none; what it held goes to git as a header."""
+def test_credentials_are_taken_out_of_addresses(
+    given_address: str, address: str, user: str | None, password: str | None
+) -> None:
+    """The address that is recorded has none; what it held is told to git if the host asks for it."""
     access = split_credentials(given_address)
-    assert access.address == address
-    if secret is None:
-        assert access.header is None
+    assert access == Access(address, user, password)
+    assert not password or password not in repr(access)
+    answered = answer(access)
+    if password is not None:
+        assert answered == {"username": user, "password": password}
     else:
-        assert access.header == "Authorization: Basic " + base64.b64encode(secret.encode()).decode()
-        assert _settings(environment(access))[f"http.{address}.extraHeader"] == access.header
-    assert secret is None or secret not in repr(access)
+        assert answered is None
+
+
+def answer(access: Access, more: dict[str, str] | None = None) -> dict[str, str] | None:
+    """Returns what git finds out for another repository of the same host; None if it knows nothing."""
+    asked = f"url={access.host}/other.git\n\n"
+    words = ["git", "credential", "fill"]
+    done = subprocess.run(
+        words, env=environment(access) | (more or {}), input=asked, capture_output=True, text=True
+    )
+    if done.returncode != 0:
+        return None
+    rows = dict(line.split("=", 1) for line in done.stdout.splitlines())
+    return {name: rows[name] for name in ("username", "password")}
+
+
+def test_the_users_own_helpers_are_not_told(tmp_path: Path) -> None:
+    """A password from an address does not end up in the user's store; a name alone is looked up there."""
+    store, config = tmp_path / "store", tmp_path / "config"
+    store.write_text("https://alice:kept@host\n")
+    config.write_text(f"[credential]\n\thelper = store --file={store}\n")
+    own = {"GIT_CONFIG_GLOBAL": str(config)}
+    given_one = split_credentials("https://alice:s3cret@host/a.git")
+    assert answer(given_one, own) == {"username": "alice", "password": "s3cret"}
+    approved = "url=https://alice:s3cret@host/a.git\n\n"
+    words = ["git", "credential", "approve"]
+    subprocess.run(words, env=environment(given_one) | own, input=approved, check=True, text=True)
+    assert store.read_text() == "https://alice:kept@host\n"
+    named = answer(split_credentials("https://alice@host/a.git"), own)
+    assert named == {"username": "alice", "password": "kept"}
+
+
+def test_what_a_shell_would_take_for_something_else_arrives_whole() -> None:
+    """Quotes, dollars, per cents and backslashes of a password are told as they are."""
+    odd = "a'b\"c$HOME`id`%s\\n;&|"
+    access = Access("https://host/a.git", "me", odd)
+    assert answer(access) == {"username": "me", "password": odd}
+
+
+def test_credentials_count_for_their_host_alone() -> None:
+    """Another host, another port and another scheme are told nothing."""
+    access = split_credentials("https://alice:s3cret@host:8443/a.git")
+    for other in ("https://host/a.git", "http://host:8443/a.git", "https://other:8443/a.git"):
+        done = subprocess.run(
+            ["git", "credential", "fill"],
+            env=environment(access),
+            input=f"url={other}\n\n",
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode != 0
+        assert "s3cret" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("credentials", ["a:b%0Ac", "a%0d:b", "a%00:b"])
+def test_credentials_with_a_line_end_are_refused(credentials: str) -> None:
+    """They would be more than one line of what git's helpers speak."""
+    with pytest.raises(UsageError) as refused:
+        split_credentials(f"https://{credentials}@host/a.git")
+    assert credentials not in str(refused.value)
+
+
+def test_no_variable_that_git_lfs_logs_has_the_password() -> None:
+    """Git LFS writes every variable that begins with GIT_ into its error logs."""
+    env = environment(split_credentials("https://alice:s3cret@host/a.git"))
+    assert [name for name, value in env.items() if "s3cret" in value] == ["PIPELINE_GIT_PASSWORD"]
 
 
 @pytest.mark.parametrize("address", ["", "-oProxyCommand=x", "--upload-pack=x", "https://h/a\nb", "a\x00b"])
