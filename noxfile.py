@@ -7,6 +7,7 @@ the tests on other Pythons need environments of their own: `.nox/tests-<version>
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,9 @@ import nox
 ROOT = Path(__file__).parent
 RUNNING = "{}.{}".format(*sys.version_info)
 VERSIONS = sorted({"3.11", "3.12", "3.13", "3.14", RUNNING}, key=lambda version: int(version.split(".")[1]))
-OWN_SESSIONS = ("cluster", "bench")
+OWN_SESSIONS = ("cluster", "bench", "platforms")
+#: The Mavens that users have, and the next one. The binary distribution is an artifact of Maven Central.
+MAVENS = ("3.6.3", "3.8.8", "3.9.11", "4.0.0-rc-5")
 
 nox.needs_version = ">=2024.10"
 nox.options.sessions = ["lint", "types", f"tests({RUNNING})"]
@@ -44,6 +47,16 @@ def tests(session: nox.Session, version: str) -> None:
     python = sys.executable if version == RUNNING else other_python(session, version)
     ignored = [f"--ignore=tests/{folder}" for folder in OWN_SESSIONS]
     session.run(python, "-m", "pytest", "-n", "auto", *ignored, *session.posargs)
+
+
+@nox.session
+@nox.parametrize("maven", [nox.param(version, id=f"maven-{version}") for version in MAVENS])
+def platforms(session: nox.Session, maven: str) -> None:
+    """The main job with each Maven that users have; arguments go to pytest."""
+    program = other_maven(session, maven)
+    path = f"{program.parent}:{session.env.get('PATH') or os.environ['PATH']}"
+    words = ("-n", "auto", "--dist", "loadfile", "tests/platforms/test_maven.py", "tests/test_main_job.py")
+    session.run(sys.executable, "-m", "pytest", *words, *session.posargs, env={"PATH": path})
 
 
 @nox.session
@@ -81,6 +94,24 @@ def bench(session: nox.Session) -> None:
 def holds_tests(folder: str) -> bool:
     """Says whether a folder of tests/ has a test in it."""
     return any((ROOT / "tests" / folder).rglob("test_*.py"))
+
+
+def other_maven(session: nox.Session, version: str) -> Path:
+    """Returns `mvn` of that version, fetched once by the Maven that is installed, into `.nox/mavens`."""
+    folder = ROOT / ".nox" / "mavens"
+    program = folder / f"apache-maven-{version}" / "bin" / "mvn"
+    if program.exists():
+        return program
+    archive = f"org.apache.maven:apache-maven:{version}:tar.gz:bin"
+    making = folder / f"making-{version}"
+    shutil.rmtree(making, ignore_errors=True)
+    copy = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy"
+    words = ("mvn", "-q", "-B", "-C", copy, f"-Dartifact={archive}", f"-DoutputDirectory={making}")
+    session.run(*words, env={"MAVEN_SKIP_RC": "1"}, external=True)
+    shutil.unpack_archive(making / f"apache-maven-{version}-bin.tar.gz", making, filter="data")
+    (making / program.parent.parent.name).rename(program.parent.parent)
+    shutil.rmtree(making)
+    return program
 
 
 def other_python(session: nox.Session, version: str) -> str:

@@ -264,9 +264,9 @@ def _from_stage(ending: Ending, clues: Clues) -> _Verdict:
 
 def _failed_goal(goal: _Goal, clues: Clues) -> _Verdict:
     message, plugin = goal.message.removesuffix(" -> [Help 1]"), goal.plugin
-    for name in ("dependency", "java", "missing-tool"):
+    for name in ("dependency", "java", "maven", "missing-tool"):
         clue = clues.of(name)
-        if clue is not None and (clue.line == goal.line or name == "java"):
+        if clue is not None and (clue.line == goal.line or name in ("java", "maven")):
             failure_class, text, line, _, remedy = _verdict(clue)
             return failure_class, message if name == "dependency" else text, line, goal.artifact, remedy
     if "compiler" in plugin or "compile" in plugin.rpartition(":")[2].lower():

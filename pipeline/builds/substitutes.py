@@ -142,9 +142,13 @@ def prepare(
         folder.mkdir(parents=True, exist_ok=True)
     notes: list[str] = []
     mirror = None
-    if wanted.mirror_central or wanted.jars:
+    # Whoever sets the variable means it, for every recipe.
+    everything = wanted.mirror_central or bool(
+        machine.environ.get(maven_settings.MIRROR_VARIABLE, "").strip()
+    )
+    if everything or wanted.jars:
         mirror = maven_settings.find_mirror(machine.environ, machine.settings, machine.maven_home)
-    used = mirror if wanted.mirror_central else None
+    used = mirror if everything else None
     _write(home / ".m2" / "settings.xml", maven_settings.settings_xml(used, machine.settings), 0o600)
     if used is not None:
         notes.append(f"every Maven repository is mirrored by Central (address from {used.origin})")

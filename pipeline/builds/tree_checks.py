@@ -215,7 +215,7 @@ def _repositories(subject: Subject, reactor: Reactor) -> tuple[list[Repository],
     except ConfigInvalid as exc:
         return [], Check("dependencies", False, exc.message, exc.remedy)
     repository = Repository(central.id, central.url)
-    if subject.recipe.substitutes.mirror_central or central.origin != maven_settings.SUPER_POM:
+    if subject.recipe.substitutes.mirror_central or central.of_all:
         return [repository], None
     return [*reactor.repositories, repository], None
 

@@ -299,6 +299,51 @@ def test_packaging_failures(log: str, expected: FailureClass, in_message: str, i
         assert in_remedy in failure.remedy
 
 
+_PLUGINS = "org.apache.maven.plugins:maven"
+_GOAL = "[ERROR] Failed to execute goal {} on project cloud-server: "
+
+
+@pytest.mark.parametrize(
+    ("log", "in_message", "in_remedy"),
+    [
+        (
+            _GOAL.format(f"{_PLUGINS}-clean-plugin:4.0.0-beta-2:clean (default-cli)")
+            + f"The plugin {_PLUGINS}-clean-plugin:4.0.0-beta-2 requires Maven version 4.0.0",
+            "requires Maven version 4.0.0",
+            "Put a Maven 4.0.0 first on PATH",
+        ),
+        (
+            _GOAL.format(f"{_PLUGINS}-enforcer-plugin:3.4.1:enforce (default)")
+            + "\n[ERROR] Rule 0: org.apache.maven.enforcer.rules.version.RequireMavenVersion failed"
+            "\n[ERROR] Detected Maven Version: 3.8.7 is not in the allowed range [3.9,).",
+            "Detected Maven Version: 3.8.7",
+            "Put a Maven [3.9,) first on PATH",
+        ),
+        (
+            _GOAL.format(f"{_PLUGINS}-enforcer-plugin:3.4.1:enforce (default)")
+            + "\n[ERROR] Detected JDK version 17.0.15 (JAVA_HOME=/x) is not in the allowed range [21,).",
+            "Detected JDK version 17.0.15",
+            "a JDK in the range [21,)",
+        ),
+        (
+            _GOAL.format("org.codehaus.mojo:exec-maven-plugin:3.1.1:exec (package)")
+            + 'failed: Cannot invoke "org.codehaus.plexus.PlexusContainer.lookup(String)" because the return '
+            'value of "org.apache.maven.execution.MavenSession.getContainer()" is null -> [Help 1]',
+            "exec-maven-plugin:3.1.1",
+            "does not run with Maven 4",
+        ),
+    ],
+)
+def test_a_maven_or_a_jdk_that_the_tree_refuses(log: str, in_message: str, in_remedy: str) -> None:
+    """A version that a plugin or a rule of the tree refuses is the toolchain's, and the remedy names one."""
+    failure = _classify(log)
+    assert failure.failure_class == FailureClass.TOOLCHAIN
+    assert failure.module == "Apache CloudStack Server"
+    assert in_message in failure.message
+    assert failure.remedy is not None
+    assert in_remedy in failure.remedy
+
+
 def test_what_maven_warned_of_is_not_the_packagings_failure() -> None:
     """Clues of the stage that came through are not held against the next one."""
     clues = Clues()

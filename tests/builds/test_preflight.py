@@ -347,6 +347,27 @@ def test_repositories_of_the_pom_that_do_not_answer_are_named(subject: Subject, 
     assert failed(list(tree_checks.check_dependencies(mirrored))) == {}
 
 
+def test_a_mirror_of_central_alone_stands_for_no_other_repository(subject: Subject, tmp_path: Path) -> None:
+    """With a mirror of Central in the machine's settings, the pom's own repositories are asked themselves."""
+    own = tmp_path / "settings.xml"
+    mirror = "<mirror><id>m</id><mirrorOf>{}</mirrorOf><url>https://m.example.org</url></mirror>"
+    asked: list[str] = []
+
+    def head(url: str) -> int:
+        asked.append(url)
+        return 200 if url.startswith("https://own.") else 404
+
+    for of, hosts in (("central", {"m.example.org", "own.example.org"}), ("*", {"m.example.org"})):
+        asked.clear()
+        own.write_text(f"<settings><mirrors>{mirror.format(of)}</mirrors></settings>")
+        list(
+            tree_checks.check_dependencies(
+                replace(subject, environ={}, local=(), machine_settings=own, head=head)
+            )
+        )
+        assert {url.split("/")[2] for url in asked} == hosts
+
+
 def _super_pom(lib: Path) -> None:
     with zipfile.ZipFile(lib / "maven-model-builder-3.jar", "w") as jar:
         text = f"<project><r><repository><id>central</id><url>{CENTRAL}</url></repository></r></project>"

@@ -10,6 +10,7 @@ import stat
 import tempfile
 import xml.etree.ElementTree as ET
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -73,7 +74,40 @@ def prepare(machine: Machine, tmp_path: Path, wanted: Substitutes) -> substitute
 def test_central_s_address_is_found_where_maven_has_it(machine: Machine) -> None:
     """With nothing configured, the address comes out of Maven's own jar."""
     found = maven_settings.find_mirror({}, machine.settings, machine.maven_home)
-    assert found == Mirror("central", CENTRAL, maven_settings.SUPER_POM)
+    assert found == Mirror("central", CENTRAL, maven_settings.BUILT_IN, of_all=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("maven-system.properties", f"${{env.MAVEN_REPO_CENTRAL:-{CENTRAL}/}}"),
+        ("maven.properties", f"${{env.MAVEN_REPO_CENTRAL:-{CENTRAL}}}"),
+        ("maven-system.properties", CENTRAL),
+    ],
+)
+def test_maven_4_has_central_s_address_in_a_file(tmp_path: Path, name: str, value: str) -> None:
+    """Maven 4's super-POM names no repository: the address is a property of the installation."""
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / name).write_text(
+        f"# maven.repo.central\nmaven.home.x = 1\nmaven.repo.central = {value}\n"
+    )
+    found = maven_settings.find_mirror({}, tmp_path / "none", tmp_path)
+    assert (found.id, found.url, found.of_all) == ("central", CENTRAL, False)
+
+
+def test_a_mirror_in_maven_s_own_settings_counts(machine: Machine) -> None:
+    """What an administrator wrote into the installation comes before what is built in."""
+    place = machine.maven_home / "conf" / "settings.xml"
+    place.parent.mkdir()
+    place.write_text(
+        "<settings><mirrors>"
+        "<mirror><id>maven-default-http-blocker</id><mirrorOf>external:http:*</mirrorOf>"
+        "<url>http://0.0.0.0/</url><blocked>true</blocked></mirror>"
+        "<mirror><id>site</id><mirrorOf>central</mirrorOf><url>https://site.example.org/m</url></mirror>"
+        "</mirrors></settings>"
+    )
+    found = maven_settings.find_mirror({}, machine.settings, machine.maven_home)
+    assert (found.id, found.url, found.of_all) == ("site", "https://site.example.org/m", False)
 
 
 def test_the_machine_s_own_mirror_comes_before_maven_s(machine: Machine) -> None:
@@ -100,6 +134,15 @@ def test_the_variable_comes_before_everything(machine: Machine) -> None:
         maven_settings.find_mirror(
             {maven_settings.MIRROR_VARIABLE: "v"}, machine.settings, machine.maven_home
         )
+
+
+def test_the_variable_is_used_whatever_the_recipe_says(machine: Machine, tmp_path: Path) -> None:
+    """A build on a machine with PIPELINE_MAVEN_MIRROR fetches everything there, and its manifest says so."""
+    machine = replace(machine, environ={maven_settings.MIRROR_VARIABLE: "https://v.example.org/"})
+    with prepare(machine, tmp_path, Substitutes()) as prepared:
+        root = ET.fromstring((tmp_path / "job" / "home" / ".m2" / "settings.xml").read_bytes())
+        assert root.findtext("mirrors/mirror/url") == "https://v.example.org"
+        assert any(maven_settings.MIRROR_VARIABLE in note for note in prepared.notes)
 
 
 def test_a_machine_that_knows_no_central_is_told_what_to_set(tmp_path: Path) -> None:
