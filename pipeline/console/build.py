@@ -70,7 +70,7 @@ def _show(report: Report) -> None:
     if report.manifest:
         print(f"{'Packages' if report.artifacts else 'Kept'}: {Path(report.manifest).parent}")
     if report.status == "unreported":
-        say("Built, not yet reported: the ledger's remote did not answer. The next command reports it.")
+        say("Built, not yet reported: the next `invoke build` or `invoke recover` that gets through does it.")
     costs = report.ledger
     print(
         f"{report.status.upper()}: {report.branch} at {report.commit[:12]} on {report.builder}, "

@@ -60,7 +60,8 @@ def overview(site: Site) -> Overview:
     beats = _heartbeats(site)
     shown = [_builder_view(site, b, view, beats.get(b.name)) for b in sites.registry(view).builders]
     waiting = len(site.ledger.store.entries())
-    orphans, unreported = _orphans(site, view), _unreported(site)
+    unreported = _unreported(site)
+    orphans = [job for job in _orphans(site, view) if job not in unreported]
     notices = [f"{job} was left running by a dead process: `invoke recover` puts it back." for job in orphans]
     notices += [f"{job} was built here and not reported: `invoke recover` reports it." for job in unreported]
     if waiting:

@@ -56,8 +56,8 @@ def test_a_kept_report_is_announced(make_site: MakeSite) -> None:
     assert overview(one).unreported == []
     die(one)
     seen = overview(make_site("build1", "p2"))
-    assert seen.unreported == ["job_a"]
-    assert "job_a was built here and not reported: `invoke recover` reports it." in seen.notices
+    assert (seen.unreported, seen.orphans) == (["job_a"], [])
+    assert seen.notices == ["job_a was built here and not reported: `invoke recover` reports it."]
 
 
 def test_what_waits_in_the_outbox_is_announced(make_site: MakeSite) -> None:
