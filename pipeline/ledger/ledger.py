@@ -141,7 +141,7 @@ class Ledger:
         """
         mark, tip, abandoned = self.branch.rewound()
         sequence = self.enqueue(request_of(mark, abandoned))
-        self.store.accept_rewind(mark, tip, self._random.op())
+        self.store.accept_rewind(mark, tip, self._random.op(), sequence)
         outcome = self._wait(sequence, self._clock.boottime() + patience)
         self.store.take(sequence)
         return outcome

@@ -217,13 +217,18 @@ class Store:
             _be_reborn(db, new_id)
         return True
 
-    def accept_rewind(self, seen: str, tip: str, new_id: str) -> bool:
-        """Moves the mark to a tip that does not descend from it, and is reborn. False: the mark moved."""
+    def accept_rewind(self, seen: str, tip: str, new_id: str, repair: int | None = None) -> bool:
+        """Moves the mark to a tip that does not descend from it, and is reborn. False: the mark moved.
+
+        `repair` is the entry that asks for the new epoch. It was made for this and never pushed, so it is
+        looked for from `tip` on: what it was made on may be in no clone any more.
+        """
         with self.database.write() as db:
             if get_meta(db, "tip") != seen:
                 return False
             _be_reborn(db, new_id)
             set_meta(db, tip=tip)
+            db.execute("update entries set base=?, version=version+1 where sequence=?", (tip, repair))
         return True
 
     def advance_tip(self, seen: str | None, tip: str) -> bool:
