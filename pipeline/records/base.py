@@ -6,6 +6,7 @@ import json
 import math
 import os
 from datetime import UTC, datetime
+from json.encoder import encode_basestring
 from typing import Annotated, Any, TypeVar
 
 # Pydantic would look through every installed distribution for plugins. Nobody's may change our records.
@@ -48,10 +49,36 @@ class Record(BaseModel):
 
 R = TypeVar("R", bound=BaseModel)
 
+_CONSTANTS: dict[bool | None, str] = {None: "null", True: "true", False: "false"}
+
 
 def dump_json(value: Any) -> bytes:
     """Returns the canonical bytes: UTF-8, two-space indent, sorted keys, a trailing newline."""
-    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+    return (_canonical(value, "\n") + "\n").encode()
+
+
+def _canonical(value: Any, newline: str) -> str:
+    """Returns what `json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)` does, several times as
+    fast: with an indent the standard encoder works in Python, one piece of text at a time.
+    """
+    if type(value) is str:
+        return encode_basestring(value)
+    if value is None or value is True or value is False:
+        return _CONSTANTS[value]
+    if type(value) is int:
+        return int.__repr__(value)
+    if value == {} or value == []:
+        return "[]" if type(value) is list else "{}"
+    inner = newline + "  "
+    if type(value) is dict and value:
+        keys = sorted(value)
+        if all(type(key) is str for key in keys):
+            pairs = [f"{encode_basestring(key)}: {_canonical(value[key], inner)}" for key in keys]
+            return "{" + inner + ("," + inner).join(pairs) + newline + "}"
+    elif type(value) is list and value:
+        return "[" + inner + ("," + inner).join([_canonical(each, inner) for each in value]) + newline + "]"
+    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)
+    return text.replace("\n", newline) if "\n" in text else text
 
 
 def dump(record: BaseModel) -> bytes:

@@ -315,3 +315,17 @@ def test_any_value_in_any_place(file: StateFile, value: Any, draw: st.DataObject
             break
         place = inside
     readable_or_refused(file, dump_json(whole["whole"]))
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+        max_leaves=25,
+    )
+)
+def test_canonical_bytes_are_those_of_the_standard_encoder(value: Any) -> None:
+    """Whatever JSON holds is printed byte for byte as the standard library prints it, only sooner."""
+    assert (
+        dump_json(value) == (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+    )
