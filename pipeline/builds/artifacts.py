@@ -25,10 +25,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, Protocol
 
-import psutil
-
 from pipeline.edge import process
 from pipeline.edge.plain_file import read_plain
+from pipeline.edge.procfs import lives, process_name
 from pipeline.errors import ArtifactsInvalid, BuildFailed, CommandFailed, RecordInvalid
 from pipeline.records.base import dump, load
 from pipeline.records.builds import Artifact, Manifest, RawLog
@@ -36,7 +35,7 @@ from pipeline.records.builds import Artifact, Manifest, RawLog
 MANIFEST: Final = "manifest.json"
 RAW_LOG: Final = "build.log.gz"
 _BLOCK_BYTES: Final = 1 << 20
-_PARTIAL: Final = re.compile(r"\.(?:partial|removing)-(?P<pid>\d+)-(?P<started>\d+)-.*")
+_PARTIAL: Final = re.compile(r"\.(?:partial|removing)-(?P<process>[^+]*\+[^+]*\+\d+\+\d+)-.*")
 _FETCH: Final = "Build again, or fetch the set from another builder."
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 
@@ -219,20 +218,14 @@ def _sync_folder(folder: Path, sync: Sync) -> None:
 
 
 def process_mark(pid: int | None = None) -> str:
-    """Returns a process's number and its start: a number alone is given again."""
-    process_ = psutil.Process(pid)
-    return f"{process_.pid}-{int(process_.create_time())}"
+    """Returns a process's name as part of a file's: a number alone is given again."""
+    return process_name(os.getpid() if pid is None else pid).replace("/", "+")
 
 
 def leftover(folder: Path) -> bool:
     """Says whether a folder of the store is what a process that is gone left unfinished."""
     match = _PARTIAL.fullmatch(folder.name)
-    if match is None:
-        return False
-    try:
-        return process_mark(int(match["pid"])) != f"{match['pid']}-{match['started']}"
-    except (psutil.Error, ValueError, OverflowError):
-        return True
+    return match is not None and not lives(match["process"].replace("+", "/"))
 
 
 def new_manifest(

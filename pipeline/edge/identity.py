@@ -8,8 +8,18 @@ from functools import cache
 from pathlib import Path
 from typing import Protocol
 
-import psutil
 import uuid_utils
+
+from pipeline.edge.procfs import boot_id, lives, process_name
+
+__all__ = [
+    "Processes",
+    "Randomness",
+    "SystemProcesses",
+    "SystemRandomness",
+    "boot_id",
+    "machine_id",
+]
 
 
 class Randomness(Protocol):
@@ -61,35 +71,11 @@ def machine_id() -> str:
     return boot_id()
 
 
-@cache
-def boot_id() -> str:
-    """Returns the id that the kernel drew when it booted."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-
-
-def _namespace() -> str:
-    return Path("/proc/self/ns/pid").readlink().name
-
-
-def _start_time(pid: int) -> str:
-    stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    return stat.rpartition(")")[2].split()[19]
-
-
 class SystemProcesses:
-    """Reads /proc. A name holds boot, pid namespace, pid and start time."""
+    """Reads /proc, by the names that `procfs` gives."""
 
     def myself(self) -> str:
-        pid = os.getpid()
-        return f"{boot_id()}/{_namespace()}/{pid}/{_start_time(pid)}"
+        return process_name(os.getpid())
 
     def alive(self, process: str) -> bool:
-        parts = process.split("/")
-        if len(parts) != 4 or parts[0] != boot_id():
-            return False
-        if parts[1] != _namespace():
-            return True  # another container's process: never declared dead from outside
-        try:
-            return _start_time(int(parts[2])) == parts[3] and psutil.pid_exists(int(parts[2]))
-        except (OSError, ValueError, IndexError):
-            return False
+        return lives(process)

@@ -1,4 +1,8 @@
-"""Reads processes from /proc. Imports the standard library only: the watchdog needs it at once."""
+"""Reads and names processes by /proc. Imports the standard library only: the watchdog needs it at once.
+
+A process's name is `<boot>/<pid namespace>/<pid>/<start ticks>`: a pid that was given again, a reboot and
+another container are never taken for the same.
+"""
 
 # pathlib takes longer to import than the whole watchdog takes to start:
 # ruff: noqa: PTH115, PTH123, PTH208
@@ -6,6 +10,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from typing import NamedTuple
 
@@ -62,8 +67,9 @@ def descendants(root: int, stats: dict[int, Stat]) -> list[Stat]:
     return [stat for stat in found if stat.state not in "ZX"]
 
 
+@functools.cache
 def boot_id() -> str:
-    """Returns the identity of this boot of the machine."""
+    """Returns the id that the kernel drew when it booted; empty where it cannot be read."""
     try:
         with open("/proc/sys/kernel/random/boot_id") as file:
             return file.read().strip()
@@ -77,6 +83,31 @@ def pid_namespace() -> str:
         return os.readlink("/proc/self/ns/pid")
     except OSError:
         return ""
+
+
+def is_alive(pid: int, start_ticks: int) -> bool:
+    """Says whether a process of this boot and namespace runs; one that waits to be reaped does not."""
+    stat = read_stat(pid)
+    return stat is not None and stat.start_ticks == start_ticks and stat.state not in "ZX"
+
+
+def process_name(pid: int) -> str:
+    """Returns the name of a process; its start is 0 where it is gone."""
+    stat = read_stat(pid)
+    return f"{boot_id()}/{pid_namespace()}/{pid}/{0 if stat is None else stat.start_ticks}"
+
+
+def lives(name: str) -> bool:
+    """Says whether the process of that name still runs. What is no name counts as dead.
+
+    One of another namespace counts as alive: nobody is declared dead from outside.
+    """
+    boot, _, rest = name.partition("/")
+    namespace, _, process = rest.partition("/")
+    pid, _, ticks = process.partition("/")
+    if boot != boot_id() or not (pid.isdecimal() and ticks.isdecimal() and len(pid) < 20 > len(ticks)):
+        return False
+    return namespace != pid_namespace() or is_alive(int(pid), int(ticks))
 
 
 def send(pid: int, number: int) -> None:

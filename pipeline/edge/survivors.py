@@ -24,8 +24,8 @@ from pipeline.edge.procfs import (
     boot_id,
     descendants,
     environment_of,
+    is_alive,
     pid_namespace,
-    read_stat,
     send,
 )
 from pipeline.edge.watchdog import UNKILLABLE_SECONDS
@@ -69,7 +69,7 @@ def read_journal(path: Path) -> Journal | None:
 
 def owner_alive(journal: Journal) -> bool:
     """Returns whether the pipeline that wrote the journal still runs."""
-    return _same_place(journal) and _is_alive(journal.owner_pid, journal.owner_start_ticks)
+    return _same_place(journal) and is_alive(journal.owner_pid, journal.owner_start_ticks)
 
 
 def find_survivors(journal: Journal, known: Iterable[tuple[int, int]] = ()) -> list[psutil.Process]:
@@ -87,7 +87,7 @@ def find_survivors(journal: Journal, known: Iterable[tuple[int, int]] = ()) -> l
         # Made from the pid now: psutil notes its start time, so that a later signal cannot hit a successor.
         with contextlib.suppress(psutil.NoSuchProcess):
             process = psutil.Process(stat.pid)
-            if _is_alive(stat.pid, stat.start_ticks):
+            if is_alive(stat.pid, stat.start_ticks):
                 processes.append(process)
     return processes
 
@@ -149,11 +149,6 @@ def _belongs(stat: Stat, journal: Journal, known: Iterable[tuple[int, int]]) -> 
 
 def _same_place(journal: Journal) -> bool:
     return journal.boot_id in (None, boot_id()) and journal.pid_namespace in (None, pid_namespace())
-
-
-def _is_alive(pid: int, start_ticks: int) -> bool:
-    stat = read_stat(pid)
-    return stat is not None and stat.start_ticks == start_ticks and stat.state not in "ZX"
 
 
 def _ancestors(pid: int, stats: dict[int, Stat]) -> list[int]:

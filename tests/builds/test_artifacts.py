@@ -389,7 +389,8 @@ def outside(tmp_path: Path) -> Path:
     """A whole store that is not the one that is looked at."""
     root = tmp_path / "elsewhere"
     collect(root, facts("job_x", "1"), [], None)
-    (root / "build1" / "ExternalNew" / ".partial-999999999-1-job_7.7").mkdir()
+    mark = artifacts.process_mark().rsplit("+", 2)[0]
+    (root / "build1" / "ExternalNew" / f".partial-{mark}+999999999+1-job_7.7").mkdir()
     return root
 
 
@@ -482,16 +483,18 @@ def test_what_cannot_be_read_takes_nobodys_place(store: Path) -> None:
 
 
 def test_leftovers_of_dead_processes_go_and_those_of_living_ones_stay(store: Path) -> None:
-    """A partial folder belongs to a process by number and start: a number that was given again is another."""
+    """A partial folder belongs to a process of this boot: a number that was given again is another's."""
     group = store / "build1" / "ExternalNew"
     living = group / f".partial-{artifacts.process_mark()}-job_7.7"
-    dead = group / ".partial-999999999-1-job_7.7"
-    again = group / f".partial-{os.getpid()}-1-job_7.7"
+    mark = artifacts.process_mark()
+    dead = group / f".partial-{mark.rsplit('+', 2)[0]}+999999999+1-job_7.7"
+    again = group / f".partial-{mark.rsplit('+', 1)[0]}+1-job_7.7"
+    before = group / f".removing-another-boot+{mark.split('+', 1)[1]}-job_7.7"
     foreign = group / ".something"
-    for folder in (living, dead, again, foreign):
+    for folder in (living, dead, again, before, foreign):
         folder.mkdir()
     plan = plan_prune(store, keep=99, referenced=set(), running_since=None)
-    assert plan.leftovers == tuple(sorted((again, dead)))
+    assert plan.leftovers == tuple(sorted((again, before, dead)))
     carry_out(plan)
     assert living.is_dir()
     assert foreign.is_dir()
