@@ -6,11 +6,12 @@ import hashlib
 import os
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pipeline.coordination.adoption import adopt
+from pipeline.coordination.leases import RENEWAL_SHARE, interval_for_budget
 from pipeline.coordination.reducer import REDUCER_VERSION, decide, genesis
 from pipeline.edge.bare import make_bare
 from pipeline.edge.clock import SystemClock
@@ -157,6 +158,9 @@ def make_site(
         _embed(settings, refs)
     clock, random, processes = SystemClock(), SystemRandomness(), SystemProcesses()
     name = builder or identify(settings, lambda: _registered(settings, refs)).value
+    least_interval, pushes = _share(settings, refs)
+    if 0 < settings.heartbeat_seconds < least_interval:
+        settings = replace(settings, heartbeat_seconds=least_interval)
     store = Store(_store_folder(settings) / name, identity=machine_id(), new_id=random.op())
     if store.moved:
         say(_MOVED.format(folder=store.folder, name=name))
@@ -168,7 +172,7 @@ def make_site(
         clock,
         random,
         processes,
-        Settings(author=name, reducer=REDUCER_VERSION),
+        Settings(author=name, reducer=REDUCER_VERSION, pushes_per_minute=pushes),
         admit,
         warn=say,
     )
@@ -185,7 +189,19 @@ def make_site(
         say,
         live=live,
         open_refs=lambda: make_refs(settings, "heart"),
+        least_interval=least_interval,
     )
+
+
+def _share(settings: LocalSettings, refs: GitRefs) -> tuple[float, float | None]:
+    """Returns this builder's share of what the ledger's host takes: the shortest interval of its renewals, in
+    seconds, and how many transactions it may push a minute. The registry tells among how many it is divided.
+    """
+    allowed = settings.pushes_per_minute
+    if not allowed:
+        return 0.0, None
+    builders = max(len(_registered(settings, refs)), 1)
+    return interval_for_budget(allowed, builders), allowed * (1 - RENEWAL_SHARE) / builders
 
 
 def init_ledger(builders: list[Builder], config: BuildConfig) -> Found:

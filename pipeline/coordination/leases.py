@@ -25,6 +25,8 @@ RENEWALS_PER_TTL = 3
 #: By how much a clock may run fast or slow, and what a challenger adds for a read that comes late.
 DRIFT = 0.01
 GRACE_SECONDS = 5.0
+#: The part of a budget of pushes that is for renewals: they come first.
+RENEWAL_SHARE = 0.5
 #: What a holder leaves itself to stop its work in.
 MARGIN_SECONDS = 2.0
 #: Locks with this prefix go with a job's token and are not asked for by themselves.
@@ -49,10 +51,11 @@ def silence_needed(ttl: float, drift: float = DRIFT, grace: float = GRACE_SECOND
     return ttl * (1 + drift) + grace
 
 
-def interval_for_budget(pushes_a_minute: float, builders: int, share: float = 0.5) -> float:
-    """Returns 60 × builders ÷ (pushes a minute × share): the shortest interval of renewal.
+def interval_for_budget(pushes_a_minute: float, builders: int, share: float = RENEWAL_SHARE) -> float:
+    """Returns 60 × builders ÷ (pushes a minute × share): the shortest interval between a builder's pushes.
 
-    One budget for the repository; each builder has one pusher for all its leases, and `share` is theirs.
+    One budget for the repository, divided among the builders. Each has one pusher for all that it renews,
+    and `share` is theirs; the rest is for transactions.
     """
     return 60 * max(builders, 1) / (pushes_a_minute * share)
 

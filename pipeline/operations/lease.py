@@ -109,7 +109,7 @@ def hold(
     for impossible terms, LedgerError where the remote cannot be used, and, at the end, Fenced where the lease
     was lost before it was given back. A release that gets no answer stays in the outbox.
     """
-    every = interval or ttl / leases.RENEWALS_PER_TTL
+    every = max(interval or ttl / leases.RENEWALS_PER_TTL, site.least_interval)
     holder = f"{site.holder()[:80]}/{site.random.hex()[:12]}"
     terms = Terms(tuple(dict.fromkeys(names)), ttl, every, holder, purpose)
     pulse = site.make_pulse()

@@ -28,6 +28,7 @@ MEANINGS = {
     "heartbeat_seconds": "how often a running build renews itself; 0 switches it off",
     "patience_seconds": "how long a command waits for the ledger's remote",
     "report_seconds": "how long a finished build tries to report before it is kept for the next command",
+    "pushes_per_minute": "what the ledger's host takes from all builders together; 0: as many as there are",
 }
 
 _PATHS = frozenset({"ledger", "source", "recipe", "artifacts", "cache", "work", "machine_lock"})
@@ -63,6 +64,7 @@ class LocalSettings:
     heartbeat_seconds: float
     patience_seconds: float
     report_seconds: float
+    pushes_per_minute: float
     embedded: bool
     rows: tuple[Setting, ...]
 
@@ -88,6 +90,7 @@ def resolve(home: Path, file_text: str | None, environment: Mapping[str, str]) -
         "heartbeat_seconds": 30.0,
         "patience_seconds": 60.0,
         "report_seconds": 60.0,
+        "pushes_per_minute": 0.0,
     }
     values: dict[str, Any] = {}
     rows = []
@@ -129,7 +132,8 @@ def _typed(name: str, value: Any, default: Any, origin: str) -> Any:
             number = -1.0
         if not 0 <= number < 1e9:
             raise ConfigInvalid(
-                f"{origin}: `{name}` is {value!r}.", remedy="Give a number of seconds, 0 or more."
+                f"{origin}: `{name}` is {value!r}.",
+                remedy=f"Give a number{' of seconds' if name.endswith('_seconds') else ''}, 0 or more.",
             )
         return number
     if value is not None and (

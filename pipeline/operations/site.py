@@ -47,7 +47,8 @@ class Site:
     `say` shows progress to a person; results are returned, never said. `live` takes a running build's facts
     as they change, where there is a line that can. `step` is told each point on which a crash could fall.
     `open_refs` opens another ref store on the same remote, for another thread. `machine` and `boot` tell
-    this machine, and this boot of it, from every other.
+    this machine, and this boot of it, from every other. A lease is renewed at most every `least_interval`
+    seconds.
     """
 
     settings: LocalSettings
@@ -63,6 +64,7 @@ class Site:
     step: Callable[[str], None] = field(default=lambda name: None)
     live: Callable[[Mapping[str, Any]], None] | None = None
     open_refs: Callable[[], RefStore] | None = None
+    least_interval: float = 0.0
     machine: Callable[[], str] = machine_id
     boot: Callable[[], str] = boot_id
 
