@@ -235,11 +235,52 @@ def job_log(c: Context, id: str, follow: bool = False) -> None:
 @task(name="list", help={"json": JSON})
 @told
 def lock_list(c: Context, json: bool = False) -> None:
-    """List held locks."""
+    """List held locks, and who waits for them."""
     from pipeline.console.views import show_locks
     from pipeline.operations.locks import list_locks
 
     show_locks(list_locks(site()), json)
+
+
+@task(
+    name="run",
+    help={
+        "name": "lock's name, or several with commas: all or none",
+        "ttl": "seconds for which the locks are trusted without a renewal; 60 by default, at least 10",
+        "wait": "seconds to wait for the turn; 0 leaves at once; by default as long as it takes",
+        "purpose": "what for: shown to those who wait",
+        "command": "the program and its arguments as one text, instead of after `--`; no shell reads it",
+        "shell": "let /bin/sh read --command",
+    },
+)
+@told
+def lock_run(
+    c: Context,
+    name: str,
+    ttl: str = "",
+    wait: str = "",
+    purpose: str = "",
+    command: str = "",
+    shell: bool = False,
+) -> None:
+    """Run a program while holding locks: `invoke lock.run NAME -- PROGRAM ARGUMENT...`.
+
+    Its output and exit code are passed on; $PIPELINE_LOCK_TOKEN is the fencing token. When the lease is lost
+    the program is ended in time (exit code 43). A wait that was too short is 42.
+    """
+    import os
+
+    from pipeline.console.input import program_words, whole_number, words
+    from pipeline.operations.guarded import Order, run
+
+    order = Order(
+        names=words(name),
+        command=program_words(command, shell, sys.argv),
+        ttl=number("ttl", ttl, 60),
+        wait=whole_number("wait", wait),
+        purpose=purpose,
+    )
+    sys.exit(run(site(), order, os.environ))
 
 
 @task(
@@ -459,7 +500,7 @@ def _group(name: str, *members: Any) -> Collection:
 
 namespace = Collection(build, work, status, recover, doctor, config, sm)
 namespace.add_collection(_group("job", job_list, job_show, job_cancel, job_retry, job_log))
-namespace.add_collection(_group("lock", lock_list, lock_break))
+namespace.add_collection(_group("lock", lock_list, lock_run, lock_break))
 namespace.add_collection(
     _group("message", message_send, message_list, message_show, message_read, message_ack)
 )

@@ -54,6 +54,8 @@ def unknown_words(words: list[str], collection: Collection) -> list[str]:
     name = words[0]
     if name not in collection:
         return [name]
+    if "--" in words:
+        words = words[: words.index("--")]  # what follows is another program's
     known = {flag for argument in collection[name].get_arguments() for flag in argument.names}
     said = [word.lstrip("-").split("=")[0] for word in words[1:] if word.startswith("--")]
     return [option for option in said if option.replace("-", "_") not in known and option not in known]

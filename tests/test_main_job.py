@@ -83,7 +83,7 @@ def test_a_build_costs_two_commits(built: tuple[Path, Mapping[str, Any]]) -> Non
 def test_the_peers_are_told_and_the_machine_is_free(built: tuple[Path, Mapping[str, Any]]) -> None:
     """After the build no lock is held, the status says what was built, and a message went to all."""
     home, report = built
-    assert json.loads(invoke(home, "lock.list", "--json").stdout) == []
+    assert json.loads(invoke(home, "lock.list", "--json").stdout) == {"locks": [], "waiters": []}
     status = json.loads(invoke(home, "status", "--json").stdout)
     here = next(b for b in status["builders"] if b["name"] == "build1")
     assert here["status"]["last_build"]["id"] == report["job_id"]
@@ -151,7 +151,7 @@ def test_a_compile_error_is_told_as_one(built: tuple[Path, Mapping[str, Any]]) -
     assert [(j["status"], j["outcome"]) for j in jobs if j["id"] == report["job_id"]] == [
         ("failed", "failed")
     ]
-    assert json.loads(invoke(home, "lock.list", "--json").stdout) == []
+    assert json.loads(invoke(home, "lock.list", "--json").stdout) == {"locks": [], "waiters": []}
 
 
 def test_an_unknown_branch_is_refused_before_anything_is_recorded(

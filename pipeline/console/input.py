@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.errors import UsageError
@@ -21,6 +23,29 @@ def whole_number(name: str, text: str, default: int | None = None) -> int | None
         return int(text)
     except ValueError:
         raise UsageError(f"--{name} is {text!r}.", remedy="Give a whole number.") from None
+
+
+def program_words(command: str, shell: bool, arguments: Sequence[str]) -> list[str]:
+    """Returns a program and its arguments: what stands after `--` on the command line, word for word.
+
+    Or `command`, taken apart at blanks and quotes; with `shell` the shell takes it. Raises UsageError.
+    """
+    after = list(arguments[arguments.index("--") + 1 :]) if "--" in arguments else []
+    if after and (command or shell):
+        raise UsageError(
+            "The program stands after `--`, and in --command or --shell as well.", remedy="Give it once."
+        )
+    if shell and not command:
+        raise UsageError("--shell without --command.", remedy="`--shell --command 'one && two'`")
+    if shell:
+        return ["/bin/sh", "-c", command]
+    try:
+        return after or shlex.split(command)
+    except ValueError as exc:
+        raise UsageError(
+            f"--command cannot be taken apart: {exc}.",
+            remedy="Close its quotes, or put the program after `--`.",
+        ) from exc
 
 
 def words(text: str) -> list[str]:

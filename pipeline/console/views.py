@@ -16,10 +16,10 @@ from pipeline.operations.configuration import Explained
 from pipeline.operations.doctor import Check, remedies
 from pipeline.operations.epoch import Raised
 from pipeline.operations.history import Checked, Told
+from pipeline.operations.locks import LockTable
 from pipeline.operations.overview import Overview
 from pipeline.operations.recover import Recovery
 from pipeline.records.jobs import Job
-from pipeline.records.locks import Lock
 from pipeline.records.messages import Message
 
 
@@ -118,12 +118,16 @@ def _show_fields(fields: Mapping[str, Any], indent: str = "") -> None:
         print(f"{indent}{name:{18 - len(indent)}} {printable(str(value))}")
 
 
-def show_locks(locks: Sequence[Lock], as_json: bool) -> None:
+def show_locks(table: LockTable, as_json: bool) -> None:
     if as_json:
-        show_json(plain(list(locks)))
+        show_json(plain(table))
         return
-    rows = [[x.name, x.owner, x.token or "-", when(x.timestamp), x.job_id or x.purpose] for x in locks]
+    rows = [[x.name, x.owner, x.token or "-", when(x.timestamp), x.job_id or x.purpose] for x in table.locks]
     show_table(["lock", "held by", "token", "since (UTC)", "for"], rows, empty="No lock is held.")
+    if table.waiters:
+        print()
+        rows = [[str(n), w.owner, ", ".join(w.names), w.purpose] for n, w in enumerate(table.waiters, 1)]
+        show_table(["turn", "builder", "waits for", "for"], rows, empty="")
 
 
 def show_messages(messages: Sequence[Message], as_json: bool) -> None:

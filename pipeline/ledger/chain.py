@@ -30,6 +30,9 @@ from pipeline.records.ledger import (
     Writer,
 )
 
+#: Where a request names what it is about, for a commit's first line.
+_ABOUT = ("job_id", "name", "names", "locks", "subject", "id")
+
 
 class WriterConflict(Exception):
     """The ledger's record of this writer cannot be this store's: restored from a backup, or cloned."""
@@ -198,7 +201,8 @@ def _words(record: Transaction) -> str:
     words = []
     for entry in record.entries:
         request = entry.request
-        about = next((str(request[k]) for k in ("job_id", "name", "subject", "id") if request.get(k)), "")
+        named = next((entry.request[k] for k in _ABOUT if entry.request.get(k)), "")
+        about = named if isinstance(named, str) else ", ".join(map(str, named))
         refused = "" if entry.outcome.get("ok") else " (refused)"
         words.append(f"{request.get('kind', '?')} {about}".strip() + refused)
     return "; ".join(words[:3]) + (f"; and {len(words) - 3} more" if len(words) > 3 else "")

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from pipeline.errors import UsageError
 from pipeline.operations import site as sites
 from pipeline.operations.site import Site
-from pipeline.records.locks import Lock
+from pipeline.records.locks import Lock, Waiter
 from pipeline.records.names import check_name
 
 
-def list_locks(site: Site) -> list[Lock]:
-    """Returns the held locks."""
-    return list(sites.locks(site.state().view).locks)
+@dataclass(frozen=True)
+class LockTable:
+    """Held locks by name, and those who wait, in the order in which they are served."""
+
+    locks: list[Lock]
+    waiters: list[Waiter]
+
+
+def list_locks(site: Site) -> LockTable:
+    """Returns who holds what, and who waits for it."""
+    standing = site.state()
+    return LockTable(list(sites.locks(standing.view).locks), list(standing.state.waiters))
 
 
 def break_lock(site: Site, name: str, token: str, reason: str = "") -> str:
@@ -22,7 +33,7 @@ def break_lock(site: Site, name: str, token: str, reason: str = "") -> str:
     """
     check_name("lock", name)
     if not token:
-        held = next((lock for lock in list_locks(site) if lock.name == name), None)
+        held = next((lock for lock in list_locks(site).locks if lock.name == name), None)
         if held is not None and held.token is not None:
             raise UsageError(
                 f"Lock `{name}` is held by {held.owner}; breaking it needs its token.",

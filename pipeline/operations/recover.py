@@ -24,6 +24,7 @@ from pipeline.edge.survivors import find_survivors, kill_survivors, read_journal
 from pipeline.errors import Fenced, LedgerUnreachable
 from pipeline.operations import journal
 from pipeline.operations import site as sites
+from pipeline.operations.guarded import end_leftovers
 from pipeline.operations.journal import AttemptRecord
 from pipeline.operations.rescue import rescue
 from pipeline.operations.rivals import REMEDY, Rival, look_for_rival
@@ -119,6 +120,7 @@ def _end_processes(site: Site, found: Recovery) -> None:
         if left:
             found.ended_processes += len(left)
             found.unkillable += kill_survivors(tree)
+    found.ended_processes += end_leftovers(site)
 
 
 def _deliver(site: Site, found: Recovery) -> None:

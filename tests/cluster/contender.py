@@ -3,12 +3,15 @@
 Usage: python -m tests.cluster.contender ROUNDS TTL JOURNAL
 The journal is the thing outside: a file to which each holder appends `enter TOKEN` and `leave TOKEN`. It
 stands for a resource that everybody can reach, so two holders at once would show as interleaved lines.
+It begins once the file JOURNAL.go is there, so that contenders begin together.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import time
+from pathlib import Path
 
 from pipeline.operations.lease import hold
 from pipeline.runtime import make_site
@@ -19,6 +22,9 @@ def main() -> None:
     rounds, ttl, journal = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
     site = make_site()
     handle = os.open(journal, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o644)
+    Path(f"{journal}.{site.builder}").touch()
+    while not Path(f"{journal}.go").exists():
+        time.sleep(0.01)
     for _ in range(rounds):
         with hold(site, ["promotion"], ttl=ttl) as lease:
             lease.insist()
