@@ -12,21 +12,23 @@ import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
 
 from pipeline.errors import ConfigInvalid, LedgerError, PipelineError, StoreError
 from pipeline.operations import journal
+from pipeline.operations import site as sites
 from pipeline.operations.construct import Built, construct
 from pipeline.operations.failures import failure_of, of_defect, of_os_error
-from pipeline.operations.heart import Heart, system_facts
+from pipeline.operations.heart import Heart, system_facts, whose
 from pipeline.operations.journal import AttemptRecord
 from pipeline.operations.prepare import Prepared, Wanted, prepare
 from pipeline.operations.recover import remove_attempt
 from pipeline.operations.report import Ending, Report
 from pipeline.operations.site import Site, accepted
+from pipeline.records.builds import Failure, FailureClass
 from pipeline.records.jobs import Job
 
 T = TypeVar("T")
@@ -86,7 +88,7 @@ def run_attempt(site: Site, claimed: Claimed, prepared: Prepared | None) -> Repo
     begun = site.clock.boottime()
     stop = Interruption()
     with stop.listening(), _heart(site, claimed, stop):
-        built = _build(site, claimed, prepared, stop, folder)
+        built = _or_lost(claimed, stop, _build(site, claimed, prepared, stop, folder))
     duration = round(site.clock.boottime() - begun, 1)
     site.step("built")
     request = _completion(site, claimed, built, duration)
@@ -100,6 +102,7 @@ def run_attempt(site: Site, claimed: Claimed, prepared: Prepared | None) -> Repo
         outcome, error = _report(site, request, built)
         site.step("reported")
     status: Ending = outcome if error is None else "unreported"
+    failure = _lost(claimed, _whose(site, job.id)) if status == "lost" else built.failure
     if error is None:
         journal.remove(folder)
     return Report(
@@ -108,7 +111,7 @@ def run_attempt(site: Site, claimed: Claimed, prepared: Prepared | None) -> Repo
         branch=job.branch,
         commit=job.commit,
         builder=site.builder,
-        failure=built.failure,
+        failure=failure,
         attempt=claimed.attempt,
         token=claimed.token,
         duration_seconds=duration,
@@ -143,6 +146,26 @@ def _build(
         # The job ends all the same: left running, it would be lost again and again to the same defect.
         site.say(traceback.format_exc())
         return Built(status="failed", failure=of_defect(exc))
+
+
+def _or_lost(claimed: Claimed, stop: Interruption, built: Built) -> Built:
+    """Returns a build that was ended because its job has changed hands as what it is: lost, not cancelled."""
+    if stop.signal or stop.heart is None or stop.heart.reason != "fenced" or built.status != "cancelled":
+        return built
+    return replace(built, status="failed", failure=_lost(claimed, stop.heart.whose))
+
+
+def _lost(claimed: Claimed, whose: str) -> Failure:
+    return Failure(
+        failure_class=FailureClass.LOST,
+        message=f"The job has changed hands: {whose}. This build is kept as late: it does not count.",
+        remedy=f"`invoke job.show {claimed.job.id}` tells what becomes of it.",
+    )
+
+
+def _whose(site: Site, job_id: str) -> str:
+    jobs = sites.jobs(site.state(fresh=False).view).jobs
+    return whose(next((job for job in jobs if job.id == job_id), None))
 
 
 def wanted_of(job: Job) -> Wanted:
@@ -241,6 +264,5 @@ def _report(site: Site, request: dict[str, Any], built: Built) -> tuple[Ending, 
         site.say(f"Not reported: {exc}")
         return "unreported", exc
     if not value.get("accepted"):
-        site.say("The job has changed hands meanwhile: this result is kept as late, and not applied.")
         return "lost", None
     return str(value.get("outcome") or value.get("status") or built.status), None  # type: ignore[return-value]

@@ -20,14 +20,15 @@ from pipeline.operations.pulse import Pulse
 from pipeline.records import paths
 from pipeline.records.base import load
 from pipeline.records.builders import System
-from pipeline.records.jobs import Jobs
+from pipeline.records.jobs import Job, Jobs
 
 
 class Heart:
     """Beats every `interval` seconds until it is stopped.
 
-    `reason` tells why the build should end: cancelled, or fenced (the job has another token by now). A
-    remote that does not answer is no reason: the build's work is private, and the fence holds at the end.
+    `reason` tells why the build should end: cancelled, or fenced (the job has another token by now), and
+    `whose` then in words who has it. A remote that does not answer is no reason: the build's work is private,
+    and the fence holds at the end.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Heart:
         progress: Callable[[], dict[str, Any]],
     ) -> None:
         self.reason: str | None = None
+        self.whose = ""
         self.beats = 0
         self._pulse, self._job, self._token = pulse, job_id, token
         self._interval, self._random, self._progress = interval, random, progress
@@ -74,7 +76,7 @@ class Heart:
             return
         job = next((j for j in load(Jobs, data, paths.JOBS).jobs if j.id == self._job), None)
         if job is None or job.status != "running" or job.token != self._token:
-            self.reason = "fenced"
+            self.reason, self.whose = "fenced", whose(job)
         elif job.cancel_requested:
             self.reason = "cancelled"
 
@@ -85,6 +87,18 @@ class Heart:
                 self.beat()
             if self._stop.wait(self._interval):
                 return
+
+
+def whose(job: Job | None) -> str:
+    """Returns in words who has a job that was ours."""
+    if job is None:
+        return "it has ended long since"
+    if job.status == "running":
+        return f"{job.assigned_to} builds it now, attempt {job.attempt}"
+    if job.status == "queued":
+        return f"it waits in the queue again, for {job.target or 'any builder'}"
+    where = f", on {job.assigned_to}" if job.assigned_to else ""
+    return f"it has ended: {job.outcome or job.status}{where}"
 
 
 def system_facts(folder: str) -> System:

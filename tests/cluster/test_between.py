@@ -354,10 +354,65 @@ def test_a_late_result_is_kept_as_late(host: Host) -> None:
     assert broken.code == 0, broken.err
     host.unswitch()
     ended = finish(build)
-    assert (ended.code, ended.json()["status"]) == (81, "lost")
+    report = ended.json()
+    assert (ended.code, report["status"], report["failure"]["class"]) == (81, "lost", "lost")
+    assert "it waits in the queue again" in report["failure"]["message"]
     facts = host.facts()
     assert facts.problems == []
     assert (facts.late, facts.accepted) == (1, [])
     assert [(j.status, j.losses, j.late_results) for j in facts.jobs] == [("queued", 1, 1)]
     assert host.invoke("work", "--once").code == 0
     assert [(j.outcome, j.attempt) for j in host.facts().jobs] == [("succeeded", 2)]
+
+
+@pytest.mark.parametrize("first", ["the old holder", "the new holder"])
+def test_two_builders_build_one_job(tmp_path: Path, first: str) -> None:
+    """Two machines with a store each build the same job, one after it was taken from it: one result counts.
+
+    Whoever is ready first, the job's present token decides; the other's result is kept as late, with its log.
+    """
+    one = Host(tmp_path / "one", heartbeat_seconds="0")  # does not notice, and builds on
+    two = Host(tmp_path / "two", builder="build2", ledger=str(one.ledger), source=str(one.source))
+    old = building(one)
+    (job,) = one.facts().jobs
+    assert two.invoke("lock.break", "builder/build1", "--token", job.token or "").code == 0
+    two.switch("hold-maven")
+    new = two.start("work", "--once", "--json")
+    two.wait_for("at-maven", new)
+    (job,) = one.facts().jobs
+    assert (job.status, job.assigned_to, job.attempt) == ("running", "build2", 2)
+    ended = {}
+    builds = {"the old holder": (one, old), "the new holder": (two, new)}
+    for name in sorted(builds, key=lambda name: name != first):
+        host, process = builds[name]
+        host.unswitch()
+        ended[name] = finish(process)
+    lost, counts = ended["the old holder"], ended["the new holder"]
+    assert (counts.code, counts.json()["status"], counts.json()["attempt"]) == (0, "succeeded", 2)
+    assert (lost.code, lost.json()["failure"]["class"]) == (81, "lost")
+    whose = "build2 builds it now, attempt 2" if first == "the old holder" else "succeeded, on build2"
+    assert whose in lost.json()["failure"]["message"]
+    facts = one.facts()
+    assert facts.problems == []
+    assert (len(facts.accepted), facts.late) == (1, 1)
+    assert [(j.outcome, j.attempt, j.losses, j.late_results) for j in facts.jobs] == [("succeeded", 2, 1, 1)]
+    assert facts.told == 1
+    late = one.files(f"{job.id}.late-{lost.json()['token']}")
+    assert sorted(Path(path).suffix for path in late) == [".json", ".json", ".log", ".md"]
+    clean(one)
+    clean(two)
+
+
+def test_a_build_is_ended_when_its_job_changes_hands(host: Host) -> None:
+    """With its heart beating it notices within a beat or two: its tree is ended, and its end is lost, 81."""
+    build = building(host)
+    tree = host.tree()
+    (job,) = host.facts().jobs
+    broken = host.invoke("lock.break", f"builder/{host.builder}", "--token", job.token or "")
+    assert broken.code == 0, broken.err
+    ended = finish(build)
+    report = ended.json()
+    assert (ended.code, report["status"], report["failure"]["class"]) == (81, "lost", "lost")
+    assert "it waits in the queue again" in report["failure"]["message"]
+    assert settled(host, tree) == []
+    assert [(j.status, j.losses, j.late_results) for j in host.facts().jobs] == [("queued", 1, 1)]

@@ -268,6 +268,12 @@ class Host:
         assert checked == len(stories)
         return facts
 
+    def files(self, name: str) -> list[str]:
+        """Returns the paths in the ledger that hold a name."""
+        words = ["git", "--git-dir", str(self.ledger), "ls-tree", "-r", "--name-only", "ledger"]
+        listed = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
+        return [path for path in listed if name in path]
+
     def journals(self) -> list[dict[str, Any]]:
         """Reads the process journals of builds that run, or were killed, here."""
         found = []

@@ -173,6 +173,46 @@ def test_a_report_that_the_ledger_has_is_not_sent_again(
     assert (job.status, job.late_results) == ("queued" if again else "failed", 0)
 
 
+@pytest.mark.parametrize(
+    ("then", "words"),
+    [
+        ("queued", "it waits in the queue again, for any builder"),
+        ("running", "build2 builds it now, attempt 2"),
+        ("ended", "it has ended: failed, on build2"),
+    ],
+)
+def test_a_build_whose_job_changed_hands_is_lost(make_site: MakeSite, then: str, words: str) -> None:
+    """Whatever came of it here, the report is of class lost, names who has the job, and does not count."""
+    one, two = make_site("build1"), make_site("build2")
+    job = claimed(one, "job_a")
+    request = {"kind": "job.requeue", "job_id": "job_a", "token": job.token, "reason": "silent"}
+    two.ask(request, observations={"silence_seconds": 10_000})
+    if then != "queued":
+        claim = two.ask({"kind": "job.claim", "job_id": "job_a", "holder": "other"})
+        if then == "ended":
+            failure = {"class": "test", "message": "a test failed"}
+            two.ask({**complete("job_a", str(claim["token"])), "outcome": "failed", "failure": failure})
+    report = run_attempt(one, job, None)
+    assert report.failure is not None
+    assert (report.status, report.failure.failure_class) == ("lost", "lost")
+    assert words in report.failure.message
+    found = queue.show(one, "job_a")
+    assert (found.status, found.late_results) == ({"ended": "failed"}.get(then, then), 1)
+
+
+def test_the_heart_names_who_has_the_job(make_site: MakeSite) -> None:
+    """A beat that finds another token ends the build as lost, not as cancelled."""
+    one, two = make_site("build1"), make_site("build2")
+    job = claimed(one, "job_a")
+    heart = one.make_heart(job.job.id, job.token, dict)
+    heart.beat()
+    assert heart.reason is None
+    request = {"kind": "job.requeue", "job_id": "job_a", "token": job.token, "reason": "silent"}
+    two.ask(request, observations={"silence_seconds": 10_000})
+    heart.beat()
+    assert (heart.reason, heart.whose) == ("fenced", "it waits in the queue again, for any builder")
+
+
 @pytest.fixture
 def manifest() -> Callable[[str], bytes]:
     """A maker of manifests."""
