@@ -78,7 +78,6 @@ class _Watch:
         self.peak = 0
         self.known: list[tuple[int, int]] = []
         self.strangers: list[tuple[int, int]] = []
-        self.marked: dict[tuple[int, int], bool] = {}
         self.oom_kills = oom_kills()
         self.next_sample = 0.0
         self.buffer = orders
@@ -265,22 +264,28 @@ class _Watch:
             # For the pipeline, should this process be killed: it then knows whom to look for.
             self.known = known
             _say(event="tree", processes=known)
-            self._note_strangers(tree)
+        self._note_strangers(tree)
 
     def _note_strangers(self, tree: list[Stat]) -> None:
-        """Puts in the journal who could not be found from outside: out of session, without the marker."""
-        wanted = f"PIPELINE_JOB={self.config['marker']}".encode()
-        marked = {}
-        for stat in tree:
-            key = (stat.pid, stat.start_ticks)
-            if stat.session != self.program:
-                marked[key] = self.marked.get(key) or wanted in environment_of(stat.pid).split(b"\0")
-        self.marked = marked
-        strangers = [key for key, found in marked.items() if not found]
+        """Puts in the journal who could not be found from outside: out of session, without the marker.
+
+        Looked at each time: one that was seen between its fork and its exec still had the marker then.
+        """
+        strangers = [
+            (stat.pid, stat.start_ticks)
+            for stat in tree
+            if stat.session != self.program and self._is_stranger(stat)
+        ]
         if strangers != self.strangers:
             self.strangers = strangers
             with contextlib.suppress(OSError):  # a full disk: the tree is watched all the same
                 self._write_journal()
+
+    def _is_stranger(self, stat: Stat) -> bool:
+        if f"PIPELINE_JOB={self.config['marker']}".encode() in environment_of(stat.pid).split(b"\0"):
+            return False
+        now = read_stat(stat.pid)  # one that has ended meanwhile shows no environment either
+        return now is not None and now.start_ticks == stat.start_ticks and now.state not in "ZX"
 
     def _signal_all(self, number: int) -> list[Stat]:
         tree = descendants(os.getpid(), all_stats())
