@@ -18,6 +18,7 @@ from pipeline.edge.clock import SystemClock
 from pipeline.edge.git_objects import TreeView, parse_commit
 from pipeline.edge.git_refs import GitRefs
 from pipeline.edge.identity import SystemProcesses, SystemRandomness, machine_id
+from pipeline.edge.plain_file import read_plain
 from pipeline.errors import (
     ConfigInvalid,
     FileFailed,
@@ -46,6 +47,7 @@ _MOVED = (
     " twice. If that machine is still in use, only one of the two may be called {name}."
 )
 EMBEDDED_BUILDERS = ("build1", "build2")
+_SETTINGS_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,9 @@ def read_settings() -> LocalSettings:
     place = home / "config.toml"
     remedy = "Correct the file or remove it."
     try:
-        text = place.read_text(encoding="utf-8") if place.exists() else None
+        text: str | None = read_plain(place, limit=_SETTINGS_BYTES, follow=True).decode()
+    except (FileNotFoundError, NotADirectoryError):  # the place for all of it is checked where it is made
+        text = None
     except UnicodeDecodeError as exc:
         raise ConfigInvalid(f"`{place}` is not UTF-8 (byte {exc.start}).", remedy=remedy) from exc
     except OSError as exc:
@@ -100,7 +104,8 @@ def identify(settings: LocalSettings, registered: Callable[[], list[Builder]]) -
         found.append((os.environ["SERVER_ID"], "$SERVER_ID"))
     for place in (Path("/etc/build_server_id"), settings.home.parent / ".build_server_id"):
         if not found and place.is_file():
-            found.append((place.read_text(encoding="utf-8", errors="replace").strip(), str(place)))
+            name = read_plain(place, limit=_SETTINGS_BYTES, follow=True).decode(errors="replace").strip()
+            found.append((name, str(place)))
     if found:
         name, origin = found[0]
         try:

@@ -21,7 +21,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
 from pipeline.builds import rules
-from pipeline.errors import ConfigInvalid, RecordInvalid
+from pipeline.errors import ConfigInvalid
 from pipeline.records import paths
 from pipeline.records.base import load_json
 from pipeline.records.builds import BuildConfig, BuildSettings, JavaSettings, Recipe, Toolchain
@@ -134,10 +134,7 @@ def read_recipe_file(name: str, recipe_dir: Path) -> RecipeFile:
         raise ConfigInvalid(
             f"The recipe {name!r} has more than {_MAXIMUM_BYTES:,} bytes", remedy="Name a recipe."
         )
-    try:
-        values = load_json(data, str(path))
-    except RecordInvalid as exc:
-        raise RecordInvalid(exc.path, exc.field, exc.problem, remedy="Correct the recipe file.") from exc
+    values = load_json(data, str(path), remedy="Correct the recipe file, or name another.")
     rules.check_layer(values, path.name, strict=True)
     rules.check_pinned_files(values, path.name, path.parent)
     return RecipeFile(path.name, values, path.parent)

@@ -19,6 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pipeline.builds.poms import Dependency, Repository
+from pipeline.edge.plain_file import read_plain
+from pipeline.errors import RecordInvalid
+from pipeline.records.base import load_json
 
 if TYPE_CHECKING:
     import ssl
@@ -162,8 +165,8 @@ class _Memory:
         key = hashlib.sha256("\n".join(sorted(one.url for one in repositories)).encode()).hexdigest()[:20]
         self._path = folder / f"resolved-{key}.json"
         try:
-            known = json.loads(self._path.read_bytes())
-        except (OSError, ValueError):
+            known = load_json(read_plain(self._path), self._path.name)
+        except (OSError, RecordInvalid):
             return
         if isinstance(known, list):
             self.found = {name for name in known if isinstance(name, str)}

@@ -110,8 +110,9 @@ def _check_names(
 
 def check_pinned_files(values: Mapping[str, Any], origin: str, folder: Path) -> None:
     """Refuses a recipe that names a pinned file which is not there or has other bytes."""
-    substitutes = values.get("substitutes") or {}
-    for number, entry in enumerate(substitutes.get("downloads") or []):
+    substitutes = values.get("substitutes")
+    downloads = substitutes.get("downloads") if isinstance(substitutes, Mapping) else None
+    for number, entry in enumerate(downloads if isinstance(downloads, list) else []):
         name = entry.get("file") if isinstance(entry, Mapping) else None
         if not isinstance(name, str):
             continue

@@ -25,8 +25,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.builds.maven_repository import Populated, populate
+from pipeline.edge.plain_file import read_plain
 from pipeline.edge.supervisor import probe_mounts
-from pipeline.errors import BuildFailed, UsageError
+from pipeline.errors import BuildFailed, RecordInvalid, UsageError
+from pipeline.records.base import load_json
 from pipeline.records.names import check_name
 
 FIXED_ROOT = "/media"
@@ -111,8 +113,8 @@ class Workspace:
     def facts(self) -> dict[str, object]:
         """Returns what was noted; empty where nothing was."""
         try:
-            found = json.loads((self.root / "state.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            found = load_json(read_plain(self.root / "state.json"), "state.json")
+        except (OSError, RecordInvalid):
             return {}
         return found if isinstance(found, dict) else {}
 

@@ -15,12 +15,13 @@ from typing import Final
 LIMIT_BYTES: Final = 64 << 20
 
 
-def read_plain(place: Path, *, limit: int = LIMIT_BYTES) -> bytes:
-    """Returns a regular file's bytes. Raises OSError, also for a link and past `limit` bytes."""
+def read_plain(place: Path, *, limit: int = LIMIT_BYTES, follow: bool = False) -> bytes:
+    """Returns a regular file's bytes. Raises OSError, also past `limit`, and for a link unless `follow`."""
+    link = 0 if follow else os.O_NOFOLLOW
     try:
-        handle = os.open(place, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        handle = os.open(place, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | link)
     except OSError as exc:
-        if exc.errno == errno.ELOOP and place.is_symlink():
+        if exc.errno == errno.ELOOP and place.is_symlink() and not follow:
             raise OSError(errno.ELOOP, "is a symbolic link", str(place)) from exc
         raise
     try:

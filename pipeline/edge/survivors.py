@@ -8,7 +8,6 @@ descends from one that does. Never by its name.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import psutil
 
+from pipeline.edge.plain_file import read_plain
 from pipeline.edge.procfs import (
     Stat,
     all_stats,
@@ -29,10 +29,12 @@ from pipeline.edge.procfs import (
     send,
 )
 from pipeline.edge.watchdog import UNKILLABLE_SECONDS
-from pipeline.errors import MachineBusy
+from pipeline.errors import MachineBusy, PipelineError
+from pipeline.records.base import load_json
 
 MARKER_VARIABLE = "PIPELINE_JOB"
 _INTERVAL_SECONDS = 0.05
+_HIGHEST_PID = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -60,11 +62,26 @@ def read_journal(path: Path) -> Journal | None:
     One that cannot be read was cut by a power loss, after which nothing runs that it could have named.
     """
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-        facts["strangers"] = tuple((int(pid), int(ticks)) for pid, ticks in facts["strangers"])
-        return Journal(**{key: facts[key] for key in asdict(Journal(0, 0, ""))})
-    except (OSError, ValueError, KeyError, TypeError):
+        facts = load_json(read_plain(path), str(path))
+        facts["strangers"] = tuple((pid, ticks) for pid, ticks in facts["strangers"])
+        found = Journal(**{key: facts[key] for key in asdict(Journal(0, 0, ""))})
+    except (OSError, PipelineError, ValueError, KeyError, TypeError):
         return None
+    return found if _is_sound(found) else None
+
+
+def _is_sound(journal: Journal) -> bool:
+    """Says whether every field of a journal is what it should be: what is read there gets signals."""
+    pairs = [
+        (journal.pid, journal.start_ticks),
+        (journal.owner_pid, journal.owner_start_ticks),
+        (journal.watchdog_pid, journal.watchdog_start_ticks),
+        *journal.strangers,
+    ]
+    numbers = all(type(number) is int and number >= 0 for pair in pairs for number in pair)
+    places = (journal.boot_id, journal.pid_namespace)
+    texts = isinstance(journal.marker, str) and all(one is None or isinstance(one, str) for one in places)
+    return numbers and texts and all(pid <= _HIGHEST_PID for pid, _ in pairs)
 
 
 def owner_alive(journal: Journal) -> bool:

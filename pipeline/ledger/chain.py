@@ -221,7 +221,7 @@ def read_record(commit: Commit, known_reducer: int) -> Transaction | None:
         raw = json.loads(body)
         bound = raw["tree"] == commit.tree and commit.parents == ((raw["parent"],) if raw["parent"] else ())
         newer = int(raw["reducer"]) > known_reducer or int(raw["format"]) > FORMAT
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
     if not bound:
         return None

@@ -20,6 +20,9 @@ create table if not exists payloads (sequence integer, name text, data blob, pri
 create table if not exists observations (name text primary key, value text);
 """
 
+#: What a database ends in that somebody, or a broken disk, has written to.
+_BROKEN = (sqlite3.Error, ValueError, KeyError, TypeError, OverflowError, RecursionError)
+
 
 class Database:
     """One connection. Open one per thread. Every method raises StoreError."""
@@ -87,24 +90,30 @@ class Database:
     def _translating(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, OSError, ValueError) as exc:
+        except (OSError, *_BROKEN) as exc:
             raise _translated(exc, self.folder) from exc
 
 
 def all_meta(db: sqlite3.Connection) -> dict[str, str]:
     """Returns everything that the store notes of itself."""
-    return dict(db.execute("select key, value from meta").fetchall())
+    return {key: _text(value) for key, value in db.execute("select key, value from meta").fetchall()}
 
 
 def get_meta(db: sqlite3.Connection, key: str) -> str | None:
     """Returns one note, or None."""
     row = db.execute("select value from meta where key=?", (key,)).fetchone()
-    return row[0] if row else None
+    return _text(row[0]) if row else None
 
 
 def set_meta(db: sqlite3.Connection, **values: str) -> None:
     """Replaces notes."""
     db.executemany("insert or replace into meta values (?,?)", list(values.items()))
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or "\0" in value:
+        raise ValueError(f"expected text, found {str(value)[:40]!r}")
+    return value
 
 
 def _translated(error: Exception, folder: Path) -> StoreError:
@@ -117,7 +126,14 @@ def _translated(error: Exception, folder: Path) -> StoreError:
         return StoreError(
             f"The outbox {folder} cannot be written: {text}.", remedy="Give this user write access."
         )
-    if "malformed" in text or "not a database" in text or isinstance(error, ValueError):
+    if isinstance(error, UnicodeEncodeError):
+        return StoreError(
+            f"The outbox {folder} keeps text only: {text}.", remedy="Ask again without the characters in it."
+        )
+    odd = not isinstance(error, sqlite3.Error | OSError)
+    if odd or any(
+        word in text for word in ("malformed", "not a database", "no such", "UTF-8", "has no column")
+    ):
         return StoreError(
             f"The outbox {folder}/outbox.db is damaged: {text}.",
             remedy="Move the folder aside; the next command makes a new one, which lacks what waited here.",

@@ -34,7 +34,7 @@ import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from pipeline.edge.living_lock import LivingLock
 from pipeline.errors import StoreError
@@ -43,6 +43,7 @@ from pipeline.ledger.database import Database, all_meta, get_meta, set_meta
 from pipeline.records.ledger import Evidence
 
 Kind = Literal["deliver", "attached"]
+J = TypeVar("J")
 
 _COLUMNS = "sequence, op, request, evidence, kind, writer, base, asker, version, doubt, outcome"
 
@@ -262,8 +263,9 @@ class Store:
             meta = all_meta(db)
             entries = _entries(db, "outcome is null")
             oldest = db.execute("select min(sequence) from entries").fetchone()[0] or 0
-        closes = tuple(json.loads(meta["closes"]))
-        return Outbox(meta["writer"], meta["known"] == "1", closes, meta.get("tip"), oldest - 1, entries)
+            closes = tuple(map(str, _parsed(meta["closes"], list)))
+            known = meta["known"] == "1"
+            return Outbox(meta["writer"], known, closes, meta.get("tip"), oldest - 1, entries)
 
     def tip(self) -> str | None:
         """Returns the last tip seen: the mark that tells a rewind."""
@@ -279,12 +281,13 @@ class Store:
         """Returns an entry's outcome once it is answered. Raises StoreError for an entry that is gone."""
         with self.database.read(one=True) as db:
             row = db.execute("select outcome from entries where sequence=?", (sequence,)).fetchone()
+            outcome = _parsed(row[0], dict) if row and row[0] is not None else None
         if row is None:
             raise StoreError(
                 f"Entry {sequence} left the outbox {self.folder} without its asker.",
                 remedy="Look at the ledger's history (`invoke ledger.log`) before you ask again.",
             )
-        return json.loads(row[0]) if row[0] else None
+        return outcome
 
     def observe(self, name: str, value: Mapping[str, Any] | None) -> None:
         """Keeps an observation for a later command (None forgets it)."""
@@ -298,7 +301,15 @@ class Store:
         """Returns a kept observation."""
         with self.database.read() as db:
             row = db.execute("select value from observations where name=?", (name,)).fetchone()
-        return json.loads(row[0]) if row else None
+            return _parsed(row[0], dict) if row else None
+
+
+def _parsed(text: object, kind: type[J]) -> J:
+    """Returns the JSON of a column. Raises ValueError for anything but text with a value of this kind."""
+    value = json.loads(text) if isinstance(text, str) else None
+    if not isinstance(value, kind):
+        raise ValueError(f"expected JSON of a {kind.__name__}, found {str(text)[:40]!r}")
+    return value
 
 
 def _entries(db: sqlite3.Connection, where: str) -> list[Entry]:
@@ -310,7 +321,7 @@ def _entries(db: sqlite3.Connection, where: str) -> list[Entry]:
         Entry(
             sequence=row[0],
             op=row[1],
-            request=json.loads(row[2]),
+            request=_parsed(row[2], dict),
             evidence=Evidence.model_validate_json(row[3]),
             payloads=payloads.get(row[0], {}),
             kind=row[4],
@@ -319,7 +330,7 @@ def _entries(db: sqlite3.Connection, where: str) -> list[Entry]:
             asker=row[7],
             version=row[8],
             doubt=row[9],
-            outcome=json.loads(row[10]) if row[10] else None,
+            outcome=_parsed(row[10], dict) if row[10] is not None else None,
         )
         for row in rows
     ]
@@ -347,5 +358,5 @@ def _remove(db: sqlite3.Connection, sequence: int, where: str) -> bool:
 
 
 def _be_reborn(db: sqlite3.Connection, new_id: str) -> None:
-    closes = [*json.loads(get_meta(db, "closes") or "[]"), get_meta(db, "writer")]
+    closes = [*_parsed(get_meta(db, "closes") or "[]", list), get_meta(db, "writer")]
     set_meta(db, writer=new_id, known="0", closes=_json(closes))

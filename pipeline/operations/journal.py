@@ -2,6 +2,7 @@
 
     <work>/attempts/<job>.<attempt>/attempt.json   which attempt this is, and under which token
                                    /completion/    the report, complete before it is named so
+    <work>/damaged/<job>.<attempt>/     a report that could not be read, put aside
     <work>/jobs/<job>.<attempt>/    its tree, and the journal of its processes (builds.workspace)
 
 Everything is written to a temporary name, fsynced and renamed; the folder too is fsynced.
@@ -16,10 +17,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import PipelineError
+from pipeline.edge.plain_file import read_plain
+from pipeline.errors import PipelineError, RecordInvalid
 from pipeline.records.base import dump_json, load_json
+from pipeline.records.requests import JobComplete, parse_request
 
 _REQUEST = "request.json"
+_REBUILD = "Look at it by hand, or build again."
 
 Step = Callable[[str], None]
 
@@ -55,12 +59,32 @@ def write(folder: Path, record: AttemptRecord, step: Step = lambda name: None) -
 
 
 def read(folder: Path) -> AttemptRecord | None:
-    """Reads an attempt's note; None where there is none, or one that a power loss cut."""
+    """Reads an attempt's note; None where there is none, or one that a power loss cut.
+
+    Where the note is damaged and a report was kept, the report says the same.
+    """
     try:
-        raw = load_json((folder / "attempt.json").read_bytes(), str(folder))
-        return AttemptRecord(**{name: raw[name] for name in AttemptRecord.__dataclass_fields__})
+        raw = load_json(read_plain(folder / "attempt.json"), str(folder))
+        found = AttemptRecord(**{name: raw[name] for name in AttemptRecord.__dataclass_fields__})
     except (OSError, PipelineError, KeyError, TypeError):
+        return _told_by_report(folder)
+    texts = [value for name, value in asdict(found).items() if name != "attempt"]
+    if type(found.attempt) is not int or not all(isinstance(text, str) for text in texts):
+        return _told_by_report(folder)
+    return found
+
+
+def _told_by_report(folder: Path) -> AttemptRecord | None:
+    """Returns what a kept report says of its attempt; branch, commit and process are not in it."""
+    try:
+        kept = read_completion(folder)
+    except RecordInvalid:
         return None
+    job_id, _, attempt = folder.name.rpartition(".")
+    if kept is None or job_id != kept[0]["job_id"] or not attempt.isdecimal():
+        return None
+    request = kept[0]
+    return AttemptRecord(job_id, int(attempt), request["token"], request["builder"], "", "", "")
 
 
 def remove(folder: Path) -> None:
@@ -84,13 +108,33 @@ def write_completion(
 
 
 def read_completion(folder: Path) -> tuple[dict[str, Any], dict[str, bytes]] | None:
-    """Returns a kept report, or None."""
+    """Returns a kept report, or None. Raises RecordInvalid for one that is damaged."""
     place = folder / "completion"
-    if not (place / _REQUEST).is_file():
+    if not place.is_dir():
         return None
-    request = load_json((place / _REQUEST).read_bytes(), str(place / _REQUEST))
-    payloads = {p.name: p.read_bytes() for p in place.iterdir() if p.name != _REQUEST}
-    return dict(request), payloads
+    name = str(place / _REQUEST)
+    try:
+        raw = load_json(read_plain(place / _REQUEST), name, remedy=_REBUILD)
+        request = parse_request(raw)
+        payloads = {p.name: read_plain(p) for p in place.iterdir() if p.name != _REQUEST}
+    except OSError as exc:
+        raise RecordInvalid(exc.filename or name, "", f"{exc.strerror}", remedy=_REBUILD) from exc
+    if not isinstance(request, JobComplete):
+        raise RecordInvalid(name, "kind", "is no report of a build", remedy=_REBUILD)
+    return dict(raw), payloads
+
+
+def put_aside(folder: Path) -> Path:
+    """Moves a report that cannot be read out of the way, and returns where it is now. It is never removed."""
+    work = folder.parent.parent
+    place = work / "damaged" / folder.name
+    place.parent.mkdir(parents=True, exist_ok=True)
+    number = 1
+    while place.exists():
+        number += 1
+        place = place.with_name(f"{folder.name}-{number}")
+    (folder / "completion").rename(place)
+    return place
 
 
 def write_durably(place: Path, data: bytes, step: Step = lambda name: None) -> None:

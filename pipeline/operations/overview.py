@@ -135,14 +135,13 @@ def _builder_view(
 
 def _observe(site: Site, builder: str, oid: str) -> tuple[float, bool]:
     """Returns for how long this machine has seen a heartbeat unchanged, and whether it ever saw it change."""
-    name = f"heartbeat/{builder}"
-    kept = site.ledger.store.observation(name)
-    now = site.clock.boottime()
-    if kept and kept["oid"] == oid and kept["boot"] == boot_id():
-        return now - float(kept["since"]), bool(kept["changed"])
-    changed = bool(kept) and kept is not None and kept["boot"] == boot_id()
-    site.ledger.store.observe(name, {"oid": oid, "since": now, "boot": boot_id(), "changed": changed})
-    return 0.0, changed
+    name, now = f"heartbeat/{builder}", site.clock.boottime()
+    kept = site.ledger.store.observation(name) or {}
+    since, here = kept.get("since"), kept.get("boot") == boot_id()
+    if here and kept.get("oid") == oid and isinstance(since, int | float):
+        return now - since, kept.get("changed") is True
+    site.ledger.store.observe(name, {"oid": oid, "since": now, "boot": boot_id(), "changed": here})
+    return 0.0, here
 
 
 def _heartbeats(site: Site) -> dict[str, tuple[str, Heartbeat]]:

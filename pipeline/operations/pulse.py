@@ -19,16 +19,17 @@ import hashlib
 import os
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.edge.clock import Clock
 from pipeline.edge.identity import Processes
+from pipeline.edge.plain_file import read_plain
 from pipeline.edge.ref_store import RefStore
 from pipeline.errors import LedgerUnreachable, PipelineError
 from pipeline.records import paths
-from pipeline.records.base import dump, dump_json, load, load_json
+from pipeline.records.base import Record, dump, load
 from pipeline.records.builders import Heartbeat
 
 Kind = Literal["leases", "waiting"]
@@ -38,6 +39,16 @@ DEAD_SECONDS = 24 * 3600.0
 #: A pusher that takes longer is passed over: it may have been stopped.
 _PUSHER_SECONDS = 5.0
 _TRIES = 4
+
+
+class Entry(Record):
+    """One process's nonce for one token or waiter."""
+
+    kind: Kind
+    name: str
+    nonce: str
+    process: str
+    progress: dict[str, Any] | None = None
 
 
 class Pulse:
@@ -59,9 +70,10 @@ class Pulse:
         Raises LedgerUnreachable where no answer came: push the SAME nonces again, and count trust from when
         they were drawn, or draw new ones. Raises LedgerError where the remote refuses.
         """
+        me = self._processes.myself()
         for name, nonce in nonces.items():
-            entry = {"kind": kind, "name": name, "nonce": nonce, "process": self._processes.myself()}
-            _replace(self._place(name), dump_json({**entry, "progress": progress}))
+            entry = Entry(kind=kind, name=name, nonce=nonce, process=me, progress=progress)
+            _replace(self._place(name), dump(entry))
         with self._pushing():
             last = self._last()
             if progress is None and _carries(last, kind, nonces):
@@ -93,18 +105,16 @@ class Pulse:
         for place in sorted(self._folder.glob("*.json")):
             if place.name == "pushed.json":
                 continue
-            try:
-                entry = load_json(place.read_bytes(), place.name)
-                alive = self._processes.alive(entry["process"])
-                keep = alive or place.stat().st_mtime > self._clock.now().timestamp() - DEAD_SECONDS
-                if keep:
-                    carried[entry["kind"]][entry["name"]] = entry["nonce"]
+            with suppress(OSError):  # whatever else lies there is nobody's nonce
+                entry = _entry(place)
+                alive = entry is not None and self._processes.alive(entry.process)
+                recent = place.stat().st_mtime > self._clock.now().timestamp() - DEAD_SECONDS
+                if entry is None or not (alive or recent):
+                    place.unlink(missing_ok=True)
+                    continue
+                carried[entry.kind][entry.name] = entry.nonce
                 if alive:
-                    progress = entry.get("progress") or progress
-            except (OSError, PipelineError, KeyError, TypeError):
-                keep = False
-            if not keep:
-                place.unlink(missing_ok=True)
+                    progress = entry.progress or progress
         return Heartbeat(
             server=self._builder,
             timestamp=self._clock.now(),
@@ -116,8 +126,8 @@ class Pulse:
 
     def _last(self) -> bytes | None:
         try:
-            return (self._folder / "pushed.json").read_bytes()
-        except OSError:
+            return read_plain(self._folder / "pushed.json")
+        except (OSError, PipelineError):
             return None
 
     def _place(self, name: str) -> Path:
@@ -150,6 +160,14 @@ def _carries(last: bytes | None, kind: Kind, nonces: Mapping[str, str]) -> bool:
     except PipelineError:
         return False
     return record is not None and nonces.items() <= getattr(record, kind).items()
+
+
+def _entry(place: Path) -> Entry | None:
+    """Reads a nonce; None for garbage. Raises OSError for what is no file, or cannot be read."""
+    try:
+        return load(Entry, read_plain(place), place.name)
+    except PipelineError:
+        return None
 
 
 def _replace(place: Path, data: bytes) -> None:

@@ -21,7 +21,7 @@ from pipeline.builds.artifact_sets import leftovers as artifact_leftovers
 from pipeline.builds.workspace import Workspace, clear, leftovers, remove
 from pipeline.edge.machine_lock import MachineLock
 from pipeline.edge.survivors import find_survivors, kill_survivors, read_journal
-from pipeline.errors import Fenced, LedgerUnreachable
+from pipeline.errors import Fenced, LedgerUnreachable, RecordInvalid
 from pipeline.operations import journal
 from pipeline.operations import site as sites
 from pipeline.operations.guarded import end_leftovers
@@ -48,6 +48,7 @@ class Recovery:
     rescued: list[str] = field(default_factory=list)
     elsewhere: list[str] = field(default_factory=list)
     rival: Rival | None = None
+    damaged: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
 
     @property
@@ -60,6 +61,7 @@ class Recovery:
             or self.requeued
             or self.rescued
             or self.elsewhere
+            or self.damaged
         )
 
     def lines(self) -> list[str]:
@@ -78,6 +80,7 @@ class Recovery:
             f"Left {job} alone: it runs on another machine under this builder's name."
             for job in self.elsewhere
         ]
+        told += [f"A kept report cannot be read, its build is lost: {what}." for what in self.damaged]
         return told or ["Nothing to recover."]
 
 
@@ -140,7 +143,12 @@ def _look_round(site: Site, found: Recovery) -> None:
 def _report_kept(site: Site, found: Recovery) -> None:
     """Sends reports of builds that were finished before their pipeline died; a late one is kept as late."""
     for folder in journal.attempts(site.settings.work):
-        note, kept = journal.read(folder), journal.read_completion(folder)
+        note = journal.read(folder)
+        try:
+            kept = journal.read_completion(folder)
+        except RecordInvalid as exc:
+            found.damaged.append(f"{exc.message}, moved to {journal.put_aside(folder)}")
+            continue
         if note is None or kept is None or note.builder != site.builder:
             continue
         request, payloads = kept

@@ -102,19 +102,19 @@ def resolve(home: Path, file_text: str | None, environment: Mapping[str, str]) -
         if environment.get(variable):
             value, origin = environment[variable], f"${variable}"
         value = _typed(name, value, defaults[name], origin)
-        values[name] = _anchored(name, value, home) if origin == str(place) else value
+        values[name] = _anchored(name, value, home, origin) if origin == str(place) else value
         shown = "" if value is None else masked(str(values[name]))
         rows.append(Setting(name, shown, origin, meaning))
     embedded = values["ledger"] == defaults["ledger"]
     for name in ("artifacts", "cache", "work", "machine_lock"):
-        values[name] = Path(values[name]).expanduser().absolute()
+        values[name] = _path(name, values[name], next(row.origin for row in rows if row.name == name))
     return LocalSettings(home=home, embedded=embedded, rows=tuple(rows), **values)
 
 
 def _parse(text: str | None, place: Path) -> dict[str, Any]:
     try:
         written = tomllib.loads((text or "").removeprefix("\ufeff"))
-    except tomllib.TOMLDecodeError as exc:
+    except (ValueError, RecursionError) as exc:
         raise ConfigInvalid(f"`{place}` is not TOML: {exc}", remedy="Correct the file.") from exc
     unknown = sorted(set(written) - set(MEANINGS))
     if unknown:
@@ -154,7 +154,7 @@ def _typed(name: str, value: Any, default: Any, origin: str) -> Any:
     return value
 
 
-def _anchored(name: str, value: Any, home: Path) -> Any:
+def _anchored(name: str, value: Any, home: Path, origin: str) -> Any:
     """Returns a setting of the file with a relative path made whole; an address is none."""
     if not isinstance(value, str) or name not in _PATHS:
         return value
@@ -163,7 +163,20 @@ def _anchored(name: str, value: Any, home: Path) -> Any:
     # A recipe without a folder is the name of a shipped one.
     if (name in ("ledger", "source") and address) or (name == "recipe" and "/" not in value):
         return value
-    return str(home / Path(value).expanduser())
+    return str(home / _expanded(name, value, origin))
+
+
+def _path(name: str, value: str, origin: str) -> Path:
+    return _expanded(name, value, origin).absolute()
+
+
+def _expanded(name: str, value: str, origin: str) -> Path:
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as exc:
+        raise ConfigInvalid(
+            f"{origin}: `{name}` is {value!r}, the home of nobody here.", remedy="Write the whole path."
+        ) from exc
 
 
 def masked(address: str) -> str:

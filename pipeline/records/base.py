@@ -86,9 +86,12 @@ def dump(record: BaseModel) -> bytes:
     return dump_json(record.model_dump(mode="json", by_alias=True))
 
 
-def load_json(data: bytes, path: str) -> Any:
-    """Parses a state file's bytes. Raises RecordInvalid that names the file and what is wrong with it."""
-    remedy = _REMEDY.format(path=path)
+def load_json(data: bytes, path: str, *, remedy: str | None = None) -> Any:
+    """Parses a file's bytes. Raises RecordInvalid that names the file and what is wrong with it.
+
+    `remedy` is for a file that is no state file of the ledger.
+    """
+    remedy = remedy or _REMEDY.format(path=path)
     if not data.strip():
         raise RecordInvalid(path, "", "the file is empty", remedy=remedy)
     try:

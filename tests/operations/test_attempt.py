@@ -16,9 +16,11 @@ from pipeline.operations.attempt import Claimed, Interruption, run_attempt
 from pipeline.operations.journal import AttemptRecord
 from pipeline.operations.recover import recover
 from pipeline.operations.site import Site
-from pipeline.records.base import dump
+from pipeline.records.base import dump, dump_json
 from tests.operations.conftest import COMMIT, MakeSite
 from tests.operations.test_recover import complete, die, start
+
+ACK = {"kind": "message.ack", "builder": "build1", "ids": ["m"]}
 
 
 def claimed(site: Site, job_id: str, source: str = "/nonexistent") -> Claimed:
@@ -223,6 +225,53 @@ def manifest() -> Callable[[str], bytes]:
         return dump(new_manifest(job_id=job_id, **facts))  # type: ignore[arg-type]
 
     return make
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda place: (place / "request.json").write_bytes(b"{"), "not JSON"),
+        (lambda place: (place / "request.json").write_bytes(b'{"kind": "message.ack"}'), "field `builder`"),
+        (lambda place: (place / "request.json").write_bytes(dump_json(ACK)), "is no report of a build"),
+        (lambda place: (place / "request.json").unlink(), "No such file"),
+        (
+            lambda place: (place / "log").unlink() or (place / "log").symlink_to("/etc/passwd"),
+            "symbolic link",
+        ),
+        (lambda place: (place / "deep").mkdir(), "is no regular file"),
+    ],
+)
+def test_a_report_that_cannot_be_read_holds_nothing_up(
+    make_site: MakeSite, damage: Callable[[Path], object], said: str
+) -> None:
+    """It is named and put aside with all its bytes; the job is given back, and that was all."""
+    one = make_site("build1")
+    keep(one, "job_a", start(one, "job_a"))
+    place = journal.folder_of(one.settings.work, "job_a", 1) / "completion"
+    damage(place)
+    left = sorted(path.name for path in place.iterdir())
+    die(one)
+    back = make_site("build1", "p2")
+    found = recover(back)
+    (told,) = found.damaged
+    assert said in told
+    aside = back.settings.work / "damaged" / "job_a.1"
+    assert str(aside) in told
+    assert any(str(aside) in line for line in found.lines())
+    assert sorted(path.name for path in aside.iterdir()) == left
+    assert (found.reported, found.requeued) == ([], ["job_a"])
+    assert recover(back).damaged == []
+
+
+def test_a_report_outlives_the_note_of_its_attempt(make_site: MakeSite) -> None:
+    """A good report beside a damaged note is sent: it says itself whose it is."""
+    one = make_site("build1")
+    keep(one, "job_a", start(one, "job_a"))
+    (journal.folder_of(one.settings.work, "job_a", 1) / "attempt.json").write_bytes(b"{")
+    die(one)
+    back = make_site("build1", "p2")
+    assert recover(back).reported == ["job_a"]
+    assert queue.show(back, "job_a").outcome == "succeeded"
 
 
 def test_a_job_that_was_rescued_meanwhile_is_no_error(make_site: MakeSite) -> None:

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
 
 from pipeline.edge.clock import ManualClock
 from pipeline.edge.memory_refs import Fault, MemoryRemote
@@ -15,7 +16,16 @@ from pipeline.operations.pulse import DEAD_SECONDS, Pulse
 from pipeline.operations.site import Site
 from pipeline.records import paths
 from pipeline.records.builders import Heartbeat
+from tests.garbage import damaged
 from tests.operations.conftest import MakeSite
+
+ENTRY = {
+    "kind": "leases",
+    "name": "1.1.x",
+    "nonce": "0f",
+    "process": "build1-p1",
+    "progress": {"module": "x"},
+}
 
 
 def beat_of(site: Site) -> Heartbeat:
@@ -118,3 +128,35 @@ def test_a_stopped_pusher_is_passed_over(make_site: MakeSite, clock: ManualClock
             others.renew("leases", {"t2": nonce})
             assert clock.boottime() - before <= longest
     assert beat_of(two).leases == {"t1": "a", "t2": "y"}
+
+
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(entry=damaged(ENTRY), pushed=damaged({"server": "build1", "timestamp": "2026-01-02T03:04:05Z"}))
+def test_garbage_in_a_nonce_stops_no_heartbeat(make_site: MakeSite, entry: bytes, pushed: bytes) -> None:
+    """Whatever lies beside it, a process's own nonce is pushed, and what is pushed can be read."""
+    one = make_site("build1")
+    pulse = one.make_pulse()
+    folder = one.ledger.store.folder / "pulse"
+    (folder / "00.json").write_bytes(entry)
+    (folder / "pushed.json").write_bytes(pushed)
+    pulse.renew("leases", {"1.1.mine": "mine"})
+    assert beat_of(one).leases["1.1.mine"] == "mine"
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder", "link"])
+def test_what_is_no_file_stops_no_heartbeat(make_site: MakeSite, kind: str, tmp_path: Path) -> None:
+    """A FIFO hangs nobody, a folder is passed over, a link is not followed."""
+    one = make_site("build1")
+    pulse = one.make_pulse()
+    place = one.ledger.store.folder / "pulse" / "00.json"
+    if kind == "fifo":
+        os.mkfifo(place)
+    elif kind == "folder":
+        place.mkdir()
+    else:
+        (tmp_path / "outside").write_text(
+            '{"kind": "leases", "name": "1.1.y", "nonce": "y", "process": "build1-p1"}'
+        )
+        place.symlink_to(tmp_path / "outside")
+    pulse.renew("leases", {"1.1.mine": "mine"})
+    assert beat_of(one).leases == {"1.1.mine": "mine"}
