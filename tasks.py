@@ -12,7 +12,7 @@ from typing import Any
 
 from invoke import Collection, Context, task
 
-from pipeline.console.terminal import collect_from_now_on, say, told
+from pipeline.console.terminal import collect_from_now_on, put, put_log, say, told
 
 JSON = "print one JSON value on standard output instead of text"
 
@@ -223,10 +223,10 @@ def job_log(c: Context, id: str, follow: bool = False) -> None:
 
     if follow:
         for chunk in follow_log(site(), id):
-            sys.stdout.write(chunk)
+            put_log(chunk)
             sys.stdout.flush()
     else:
-        sys.stdout.write(log_of(site(), id).decode(errors="replace"))
+        put_log(log_of(site(), id).decode(errors="replace"))
 
 
 # ---------------------------------------------------------------- locks
@@ -296,7 +296,7 @@ def lock_break(c: Context, name: str, token: str = "", reason: str = "") -> None
     """Free a lock by force; says who held it. A job that holds it is lost and waits again."""
     from pipeline.operations.locks import break_lock
 
-    print(break_lock(site(), name, token, reason))
+    put(break_lock(site(), name, token, reason))
 
 
 # ---------------------------------------------------------------- messages

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.console.plain import plain
-from pipeline.console.terminal import duration, printable, say, show_json, show_table, size
+from pipeline.console.terminal import duration, printable, put, say, show_json, show_table, size
 from pipeline.errors import FAILURE_EXIT_CODES
 from pipeline.operations.report import Report
 
@@ -26,7 +26,7 @@ def show_build(reports: Sequence[Report], as_json: bool) -> int:
         for report in reports:
             _show(report)
         if not reports:
-            print("Nothing to do: no queued job fits this builder.")
+            put("Nothing to do: no queued job fits this builder.")
     return max((_exit_code(report) for report in reports), default=0)
 
 
@@ -55,24 +55,24 @@ def _show(report: Report) -> None:
         say(f"Dry run: {report.branch} at {report.commit[:12]} on {report.builder}. Nothing was recorded.")
         return
     if report.status == "queued":
-        print(f"{report.job_id} waits for {report.builder}; `invoke work --once` there runs it.")
+        put(f"{report.job_id} waits for {report.builder}; `invoke work --once` there runs it.")
         return
     _show_parts(report)
     if report.failure:
         failure = report.failure
-        print(f"FAILED ({failure.failure_class})" + (f" in {failure.module}" if failure.module else ""))
+        put(f"FAILED ({failure.failure_class})" + (f" in {failure.module}" if failure.module else ""))
         place = f"  (line {failure.line} of the log)" if failure.line else ""
-        print(f"  {printable(failure.message, lines=True)}{place}")
+        put(f"  {printable(failure.message, lines=True)}{place}")
         if failure.remedy:
-            print(f"  Remedy: {failure.remedy}")
+            put(f"  Remedy: {failure.remedy}")
     if report.log:
-        print(f"Log: {report.log}")
+        put(f"Log: {report.log}")
     if report.manifest:
-        print(f"{'Packages' if report.artifacts else 'Kept'}: {Path(report.manifest).parent}")
+        put(f"{'Packages' if report.artifacts else 'Kept'}: {Path(report.manifest).parent}")
     if report.status == "unreported":
         say("Built, not yet reported: the next `invoke build` or `invoke recover` that gets through does it.")
     costs = report.ledger
-    print(
+    put(
         f"{report.status.upper()}: {report.branch} at {report.commit[:12]} on {report.builder}, "
         f"{report.job_id} attempt {report.attempt}, {duration(report.duration_seconds)}, "
         f"{costs.get('commits', 0)} commits and {costs.get('pushes', 0)} pushes to the ledger"
@@ -87,14 +87,14 @@ def _show_parts(report: Report) -> None:
             "module" if len(slowest) == len(report.modules) else f"slowest of {len(report.modules)} modules"
         )
         show_table([title, "took", "status"], rows, empty="")
-        print()
+        put()
     show_table(
         ["stage", "took", "status"],
         [[s.name, duration(s.duration_seconds), s.status] for s in report.stages],
         empty="No stage was begun.",
     )
-    print()
+    put()
     if report.artifacts:
         listed = [[a.sha256, size(a.size_bytes), a.name] for a in report.artifacts]
         show_table(["SHA-256", "size", "artifact"], listed, empty="")
-        print()
+        put()

@@ -137,9 +137,22 @@ def say(text: str) -> None:
     print(printable(text, lines=True), file=sys.stderr, flush=True)
 
 
+def put(text: str = "") -> None:
+    """Prints a result for a person: whatever a ledger or a manifest says, nothing steers the terminal."""
+    print(printable(text, lines=True))
+
+
+def put_log(text: str) -> None:
+    """Prints a log as it is; on a terminal, without what would steer it."""
+    sys.stdout.write(printable(text, lines=True) if sys.stdout.isatty() else text)
+
+
 def show_json(value: Any) -> None:
-    """Prints one JSON value."""
-    print(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False))
+    """Prints one JSON value. What is no printable character is written as an escape."""
+    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)
+    if not text.replace("\n", "").isprintable():
+        text = "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+    print(text)
 
 
 def printable(text: str, *, lines: bool = False) -> str:

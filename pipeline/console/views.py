@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from pipeline.console.plain import plain
-from pipeline.console.terminal import duration, printable, say, show_json, show_table, size
+from pipeline.console.terminal import duration, printable, put, say, show_json, show_table, size
 from pipeline.errors import ArtifactsInvalid, CheckFailed, PreflightFailed, exit_code_of
 from pipeline.operations.artifacts import ArtifactSet, Problem, PrunePlan
 from pipeline.operations.configuration import Explained
@@ -54,7 +54,7 @@ def show_status(seen: Overview, as_json: bool) -> None:
     show_table(
         ["builder", "status", "heartbeat", "job", "last build"], rows, empty="No builder is registered."
     )
-    print()
+    put()
     show_jobs([*seen.running, *seen.queued], False, empty="Nothing runs and nothing waits.")
     for notice in seen.notices:
         say(f"Notice: {notice}")
@@ -98,8 +98,8 @@ def show_message(message: Message, as_json: bool) -> None:
     fields = plain(message)
     body = fields.pop("body")
     _show_fields(fields)
-    print()
-    print(printable(body, lines=True))
+    put()
+    put(printable(body, lines=True))
 
 
 def _show_fields(fields: Mapping[str, Any], indent: str = "") -> None:
@@ -108,14 +108,14 @@ def _show_fields(fields: Mapping[str, Any], indent: str = "") -> None:
         if value in (None, "", [], {}):
             continue
         if isinstance(value, dict) and not indent:
-            print(name)
+            put(name)
             _show_fields(value, "  ")
             continue
         if isinstance(value, bool):
             value = "yes" if value else "no"
         if isinstance(value, list | dict):
             value = json.dumps(value, ensure_ascii=False)
-        print(f"{indent}{name:{18 - len(indent)}} {printable(str(value))}")
+        put(f"{indent}{name:{18 - len(indent)}} {printable(str(value))}")
 
 
 def show_locks(table: LockTable, as_json: bool) -> None:
@@ -143,7 +143,7 @@ def show_recovery(found: Recovery, as_json: bool) -> None:
         show_json(plain(found))
         return
     for line in found.lines():
-        print(line)
+        put(line)
 
 
 def show_checks(checks: Sequence[Check], as_json: bool) -> int:
@@ -153,11 +153,11 @@ def show_checks(checks: Sequence[Check], as_json: bool) -> int:
         show_json(plain(list(checks)))
     else:
         for check in checks:
-            print(f"{'ok  ' if check.ok else 'FAIL'}  {check.name}: {printable(check.message)}")
+            put(f"{'ok  ' if check.ok else 'FAIL'}  {check.name}: {printable(check.message)}")
             if not check.ok and check.remedy:
-                print(f"      Remedy: {check.remedy}")
+                put(f"      Remedy: {check.remedy}")
         words = f"{len(failed)} of {len(checks)} checks failed." if failed else "This machine can build."
-        print(f"\n{words}" + (f" {install}." if (install := remedies(checks)) else ""))
+        put(f"\n{words}" + (f" {install}." if (install := remedies(checks)) else ""))
     return PreflightFailed.exit_code if failed else 0
 
 
@@ -182,11 +182,11 @@ def show_raised(raised: Raised, as_json: bool) -> None:
         show_json(plain(raised))
         return
     how = "was raised before; this machine follows" if raised.joined else "begins"
-    print(f"Epoch {raised.epoch} {how}. {raised.abandoned[:12]} is given up for {raised.tip[:12]}.")
+    put(f"Epoch {raised.epoch} {how}. {raised.abandoned[:12]} is given up for {raised.tip[:12]}.")
     for job in raised.jobs:
-        print(f"{job} ran: what its builder reports will not count. `invoke job.cancel {job}` ends it.")
+        put(f"{job} ran: what its builder reports will not count. `invoke job.cancel {job}` ends it.")
     for lock in raised.locks:
-        print(f"Lock {lock}: its holder's token is void.")
+        put(f"Lock {lock}: its holder's token is void.")
 
 
 def show_sets(sets: Sequence[ArtifactSet], as_json: bool) -> None:
@@ -215,11 +215,11 @@ def show_problems(found: Mapping[str, Sequence[Problem]], as_json: bool) -> int:
         show_json(plain(found))
     else:
         for name, problems in found.items():
-            print(f"{printable(name)}: {_count(problems)}")
+            put(f"{printable(name)}: {_count(problems)}")
             for problem in problems:
-                print(f"  {printable(problem.path)} ({problem.kind}): {printable(problem.message)}")
+                put(f"  {printable(problem.path)} ({problem.kind}): {printable(problem.message)}")
         if not found:
-            print("No builds are kept here.")
+            put("No builds are kept here.")
     return ArtifactsInvalid.exit_code if bad else 0
 
 
@@ -234,11 +234,11 @@ def show_pruned(plan: PrunePlan, really: bool, as_json: bool) -> None:
         show_json({"removed" if really else "would_remove": [str(f) for f in folders], "kept": kept})
         return
     for each, why in plan.keep:
-        print(f"keep {each.name}: {why}")
+        put(f"keep {each.name}: {why}")
     for folder in folders:
-        print(f"{'removed' if really else 'would remove'} {folder}")
+        put(f"{'removed' if really else 'would remove'} {folder}")
     if not folders:
-        print("Nothing to remove.")
+        put("Nothing to remove.")
     elif not really:
         say("Nothing was removed; --yes removes them.")
 
@@ -250,10 +250,10 @@ def show_checked(checked: Checked, as_json: bool) -> int:
     else:
         for finding in checked.findings:
             word = "note" if finding.foreign else "FAIL"
-            print(f"{word}  {finding.commit[:12]}: {printable(finding.problem)}")
+            put(f"{word}  {finding.commit[:12]}: {printable(finding.problem)}")
         for each in checked.aside:
-            print(f"note  not adopted: {printable(each)}")
-        print(
+            put(f"note  not adopted: {printable(each)}")
+        put(
             f"{checked.transactions} transactions computed again, tip {checked.tip[:12]}: "
             f"{'the ledger holds' if checked.holds else 'THE LEDGER DOES NOT HOLD'}"
         )
@@ -266,4 +266,4 @@ def show_history(stories: Sequence[Told], as_json: bool) -> None:
         return
     for story in stories:
         number = "by hand" if story.ordinal is None else str(story.ordinal)
-        print(f"{story.commit[:12]}  {number:>7}  {printable(story.subject)}")
+        put(f"{story.commit[:12]}  {number:>7}  {printable(story.subject)}")

@@ -9,7 +9,17 @@ import os
 import pytest
 
 from pipeline.console.live import describe, screen, time_left
-from pipeline.console.terminal import TRACEBACK_VARIABLE, duration, printable, show_table, size, told
+from pipeline.console.terminal import (
+    TRACEBACK_VARIABLE,
+    duration,
+    printable,
+    put,
+    put_log,
+    show_json,
+    show_table,
+    size,
+    told,
+)
 from pipeline.errors import Refused
 
 
@@ -43,6 +53,33 @@ def test_nothing_steers_the_terminal() -> None:
     """Escape sequences, line ends and invisible marks of a message do not reach the terminal."""
     assert printable("a\x1b[2Jb\r\nc\u202ed\x00") == "a?[2Jb  c?d?"
     assert printable("a\nb\tc\x07", lines=True) == "a\nb\tc?"
+
+
+def test_results_are_text_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    """What somebody wrote into a ledger or a manifest is printed without what would steer the terminal."""
+    put("Lock \x1b]0;owned\x07 is free.\nIt was held.")
+    assert capsys.readouterr().out == "Lock ?]0;owned? is free.\nIt was held.\n"
+
+
+def test_a_log_steers_no_terminal_and_is_whole_in_a_pipe(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A log with escape sequences is cleaned for a person; a program gets it as it is."""
+    put_log("one\n\x1b[2J\ttwo\n")
+    assert capsys.readouterr().out == "one\n\x1b[2J\ttwo\n"
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    put_log("one\n\x1b[2J\ttwo\n")
+    assert capsys.readouterr().out == "one\n?[2J\ttwo\n"
+
+
+def test_json_steers_no_terminal_either(capsys: pytest.CaptureFixture[str]) -> None:
+    """Control characters beyond ASCII and marks that turn the writing around are escapes; letters are not."""
+    value = {"text": "\x1b[2J \x9b31m \u202e日本 \U000e0001", "lines": ["a\nb"]}
+    show_json(value)
+    out = capsys.readouterr().out
+    assert json.loads(out) == value
+    assert out.replace("\n", "").isprintable()
+    assert "日本" in out
 
 
 def test_times_and_sizes() -> None:
