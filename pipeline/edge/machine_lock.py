@@ -2,6 +2,9 @@
 
 The file's content is a note for people: who holds the lock. Where the note cannot be written, on a full disk
 or in a file that this user may only read, the lock holds all the same.
+
+The lock lies where anybody may put files. So no link to it is followed, and no note is written into a file
+that has another name besides: what stands there would be somebody else's.
 """
 
 from __future__ import annotations
@@ -18,7 +21,9 @@ from pipeline.records.base import load_json
 #: Where a file may not be opened for writing, but perhaps for reading, which is enough to lock it.
 _NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 _NOTE_BYTES = 64 * 1024
+_HERE = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _REMEDIES = {
+    errno.ELOOP: "Remove that link, or set `machine_lock` to another file.",
     errno.ENOSPC: "Free space on that disk, or set `machine_lock` to a file on another one.",
     errno.EDQUOT: "Free space within this user's quota, or set `machine_lock` to another file.",
 }
@@ -58,8 +63,9 @@ class MachineLock:
             ) from exc
         self._handle = handle
         with suppress(OSError):
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, note.encode(), 0)
+            if os.fstat(handle).st_nlink == 1:
+                os.ftruncate(handle, 0)
+                os.pwrite(handle, note.encode(), 0)
         return True
 
     def release(self) -> None:
@@ -71,7 +77,7 @@ class MachineLock:
     def holder(self) -> dict[str, str]:
         """Returns the note of who held it last; empty where there is none."""
         try:
-            handle = os.open(self.place, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            handle = os.open(self.place, os.O_RDONLY | _HERE)
             try:
                 found = load_json(os.read(handle, _NOTE_BYTES), str(self.place))
             finally:
@@ -83,12 +89,12 @@ class MachineLock:
     def _open(self) -> int:
         try:
             self.place.parent.mkdir(parents=True, exist_ok=True)
-            return os.open(self.place, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o666)
+            return os.open(self.place, os.O_CREAT | os.O_RDWR | _HERE, 0o666)
         except OSError as exc:
             if exc.errno not in _NOT_WRITABLE:
                 raise
             with suppress(OSError):
-                return os.open(self.place, os.O_RDONLY | os.O_CLOEXEC)
+                return os.open(self.place, os.O_RDONLY | _HERE)
             raise
 
     def _is_still(self, handle: int) -> bool:

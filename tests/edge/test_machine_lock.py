@@ -119,6 +119,26 @@ def test_a_place_that_can_be_no_lock_is_named(tmp_path: Path, kind: str) -> None
     assert "`machine_lock`" in (refused.value.remedy or "")
 
 
+def test_a_link_to_somebodys_file_is_not_followed(tmp_path: Path) -> None:
+    """In a folder that all may write, a link in the lock's place costs its target not a byte."""
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "lock").symlink_to(tmp_path / "precious")
+    lock = MachineLock(tmp_path / "lock")
+    with pytest.raises(StoreError) as refused:
+        lock.try_hold("{}")
+    assert "Remove that link" in (refused.value.remedy or "")
+    assert lock.holder() == {}
+    assert (tmp_path / "precious").read_text() == "precious"
+
+
+def test_a_file_that_has_another_name_is_locked_and_not_written(tmp_path: Path) -> None:
+    """A hard link in the lock's place is a lock, without a note."""
+    (tmp_path / "precious").write_text("precious")
+    os.link(tmp_path / "precious", tmp_path / "lock")
+    assert MachineLock(tmp_path / "lock").try_hold("{}")
+    assert (tmp_path / "precious").read_text() == "precious"
+
+
 @pytest.mark.parametrize("data", [b"", b"{", b"\xff\xfe", b"[1]", b'"x"', b"{" * 100_000, b"\0" * 200_000])
 def test_a_note_that_is_garbage_says_nothing(tmp_path: Path, data: bytes) -> None:
     """Whatever stands in the file, it is locked, and its holder is unknown."""
