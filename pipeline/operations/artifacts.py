@@ -60,11 +60,19 @@ def _problems(each: ArtifactSet) -> list[Problem]:
 
 
 def prune(site: Site, *, keep: int, really: bool) -> PrunePlan:
-    """Plans, and with `really` carries out, the removal of old sets; never one that is referred to."""
+    """Plans, and with `really` carries out, the removal of old sets; never one that is referred to.
+
+    Open jobs refer to theirs, each builder's status to its last build, and the outbox to what it will report.
+    """
     if keep < 0:
         raise UsageError(f"Cannot keep {keep} builds.", remedy="Give a number, 0 or more.")
-    jobs = sites.jobs(site.state().view).jobs
+    view = site.state().view
+    jobs = sites.jobs(view).jobs
     referenced = {j.id for j in jobs if not j.ended}
+    for builder in sites.registry(view).builders:
+        said = sites.status(view, builder.name)
+        if said is not None and said.last_build is not None:
+            referenced.add(said.last_build.id)
     for entry in site.ledger.store.entries():
         referenced |= {
             str(entry.request.get("job_id", "")),

@@ -1,0 +1,38 @@
+"""What of the finished builds on this machine may go."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from pipeline.builds import artifacts as store
+from pipeline.operations import artifacts
+from pipeline.operations.site import Site
+from tests.operations.conftest import COMMIT, WHEN, MakeSite
+from tests.operations.test_recover import complete, start
+
+
+def keep_set(site: Site, job_id: str, token: str, minutes: int) -> None:
+    """Leaves an empty set of artifacts, made so many minutes after the beginning."""
+    manifest = store.new_manifest(
+        job_id=job_id,
+        server=site.builder,
+        branch="b",
+        commit=COMMIT,
+        created_at=WHEN + timedelta(minutes=minutes),
+        token=token,
+    )
+    store.collect(site.settings.artifacts, manifest, [], None)
+
+
+def test_a_builders_last_build_stays(make_site: MakeSite) -> None:
+    """Nothing that a status or an open job names is pruned, however few builds are to be kept."""
+    one = make_site("build1")
+    for minutes, job_id in enumerate(["job_old", "job_last"]):
+        token = start(one, job_id)
+        keep_set(one, job_id, token, minutes)
+        one.ask(complete(job_id, token))
+    one.ask({"kind": "job.create", "id": "job_open", "branch": "b", "commit": COMMIT})
+    keep_set(one, "job_open", "1.9.given-back", -1)
+    plan = artifacts.prune(one, keep=0, really=True)
+    assert [each.manifest.job_id for each in plan.remove if each.manifest] == ["job_old"]
+    assert sorted(each.name.split(".")[0] for each in artifacts.kept(one)) == ["job_last", "job_open"]
