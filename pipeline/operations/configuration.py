@@ -12,7 +12,7 @@ from pipeline.builds import recipe
 from pipeline.builds.recipe import RecipeOverrides
 from pipeline.errors import PipelineError
 from pipeline.operations import site as sites
-from pipeline.operations.prepare import recipe_folder
+from pipeline.operations.prepare import default_recipe, recipe_folder
 from pipeline.operations.settings import LocalSettings, masked
 from pipeline.operations.site import Site
 
@@ -55,7 +55,7 @@ def explain(
 
 def _of_builds(site: Site, settings: LocalSettings) -> list[Row]:
     config = sites.build_config(site.state().view)
-    overrides = RecipeOverrides(recipe=settings.recipe)
+    overrides = RecipeOverrides(recipe=default_recipe(site, config))
     branch = config.cloudstack.branch
     name = recipe.recipe_name(config, overrides, branch)
     file = recipe.read_recipe_file(name, recipe_folder()) if name else None

@@ -12,7 +12,7 @@ from pipeline.builds.recipe import CommitFacts, RecipeOverrides
 from pipeline.builds.tree import FolderTree
 from pipeline.errors import PipelineError
 from pipeline.operations import site as sites
-from pipeline.operations.prepare import preflight_memory, recipe_folder, subject
+from pipeline.operations.prepare import default_recipe, preflight_memory, recipe_folder, subject
 from pipeline.operations.remote import probe
 from pipeline.operations.rivals import REMEDY, known_rival, look_for_rival
 from pipeline.operations.settings import masked
@@ -123,7 +123,7 @@ def _by_hand(site: Site) -> list[Check]:
 
 def _machine(site: Site, view: View) -> list[Check]:
     config = sites.build_config(view)
-    overrides = RecipeOverrides(recipe=site.settings.recipe)
+    overrides = RecipeOverrides(recipe=default_recipe(site, config))
     name = recipe.recipe_name(config, overrides, config.cloudstack.branch)
     file = recipe.read_recipe_file(name, recipe_folder()) if name else None
     settings = recipe.settle(config, overrides, config.cloudstack.branch, file)

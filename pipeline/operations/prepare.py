@@ -25,7 +25,7 @@ from pipeline.operations import site as sites
 from pipeline.operations.heart import system_facts
 from pipeline.operations.queue import find as find_job
 from pipeline.operations.site import Site
-from pipeline.records.builds import Manifest, Recipe
+from pipeline.records.builds import BuildConfig, Manifest, Recipe
 
 _HISTORY = 5
 #: The embedded sample asks for less than CloudStack does, and runs its unit tests.
@@ -202,6 +202,12 @@ def subject(
         memory=preflight_memory(site),
         installed=preflight.installed_packages() if installed is None else installed,
     )
+
+
+def default_recipe(site: Site, config: BuildConfig) -> str | None:
+    """Returns the recipe of a build that names no source and no recipe: the sample's, where that is built."""
+    sampled = not (site.settings.source or config.cloudstack.repository)
+    return site.settings.recipe or (_SAMPLE_RECIPE if sampled else None)
 
 
 def preflight_memory(site: Site) -> Path:

@@ -31,6 +31,17 @@ def test_a_registered_machine_is_told_who_it_is(make_site: MakeSite) -> None:
     assert {"reactor", "build-depends"}.isdisjoint(found)
 
 
+def test_the_sample_asks_for_as_much_as_the_sample_needs(make_site: MakeSite) -> None:
+    """With nothing configured, doctor and config speak of the sample's recipe, not of CloudStack's needs."""
+    site = make_site("build1")
+    found = {check.name: check for check in examine(lambda: site, say=print)}
+    rows = explain(site.settings, "", lambda: site, lambda: "").rows
+    shown = {row.name: (row.value, row.origin) for row in rows}
+    assert found["disk"].message.endswith(", 1 wanted")
+    assert shown["build.minimum_disk_gb"] == ("1", "sample.json")
+    assert shown["build.skip_tests"] == ("false", "sample.json")
+
+
 def test_an_unregistered_machine_is_a_finding(make_site: MakeSite) -> None:
     """A name that the registry does not know fails, with the names that it knows."""
     found = {check.name: check for check in examine(lambda: make_site("build9"), say=print)}
