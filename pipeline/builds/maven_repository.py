@@ -136,7 +136,9 @@ def _copy(name: str, source: int, target: int) -> None:
         writer = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=target)
         try:
             while data := os.read(reader, 1 << 20):
-                os.write(writer, data)
+                # A disk that fills up takes a part and says so only the next time.
+                while data:
+                    data = data[os.write(writer, data) :]
             os.utime(writer, (CACHE_TIME, CACHE_TIME))
         finally:
             os.close(writer)

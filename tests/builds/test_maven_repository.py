@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
+import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.builds.maven_repository import CACHE_TIME, harvest, populate
+from tests.mounts import needs_mounts
 
 JAR = "org/example/lib/1.0/lib-1.0.jar"
 
@@ -206,6 +209,34 @@ def test_without_links_files_are_copied(cache: Path, tmp_path: Path) -> None:
         _download(job, "org/example/new/2.0/new-2.0.jar")
         assert harvest(job, cache) == 1
     assert (cache / "org/example/new/2.0/new-2.0.jar").read_bytes() == b"bytes"
+
+
+@needs_mounts
+def test_a_full_disk_cuts_no_file(tmp_path: Path) -> None:
+    """A file of which only a part fits is an error, and not a jar whose end is missing."""
+    filled, job = tmp_path / "filled", tmp_path / "job"
+    _download(filled, JAR, b"x" * 200_000)
+    harvest(filled, tmp_path / "cache")
+    job.mkdir()
+    code = """
+import sys
+from pathlib import Path
+from pipeline.builds.maven_repository import populate
+try:
+    populate(Path(sys.argv[1]), Path(sys.argv[2]))
+except OSError as exc:
+    print(exc.strerror, end="")
+"""
+    words = [sys.executable, "-c", code, tmp_path / "cache", job / "repository"]
+    script = f'mount -t tmpfs -o size=128k none {job} && exec "$@"'
+    said = subprocess.run(
+        ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", *words],
+        cwd=Path(__file__).resolve().parents[2],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert said.stdout == "No space left on device"
 
 
 def test_a_cache_that_cannot_be_added_to_is_no_error(tmp_path: Path) -> None:
