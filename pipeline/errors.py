@@ -192,7 +192,13 @@ class MachineBusy(PipelineError):
 
 
 class SourceError(PipelineError):
+    """The source cannot be used. `failure_class` is what a build fails of that meets it."""
+
     exit_code = 50
+
+    def __init__(self, message: str, *, failure_class: str = "source", remedy: str | None = None) -> None:
+        super().__init__(message, remedy=remedy)
+        self.failure_class = failure_class
 
 
 class BranchNotFound(SourceError):

@@ -42,6 +42,8 @@ DAMAGED = (
     r"|unresolved deltas|invalid index-pack|is corrupt"
 )
 
+_FULL = r"No space left on device|Disk quota exceeded"
+
 #: What git says, and what it means: (pattern, message, remedy). The first that matches counts.
 _MEANINGS = (
     (
@@ -84,7 +86,7 @@ _MEANINGS = (
         "Use a path, or an https://, ssh:// or git:// address.",
     ),
     (
-        r"No space left on device|Disk quota exceeded",
+        _FULL,
         "cannot be copied: the disk is full",
         "Free disk space.",
     ),
@@ -261,7 +263,9 @@ def source_error(access: Access, failed: CommandFailed) -> SourceError:
         if re.search(pattern, said):
             place = access.address
             return SourceError(
-                f"The source {place} {message}: {_last_words(said)}", remedy=remedy.format(place=place)
+                f"The source {place} {message}: {_last_words(said)}",
+                failure_class="disk" if pattern == _FULL else "source",
+                remedy=remedy.format(place=place),
             )
     return SourceError(f"The source {access.address} cannot be used: {_last_words(said)}")
 

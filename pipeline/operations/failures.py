@@ -11,10 +11,8 @@ from pipeline.records.builds import Failure, FailureClass
 def failure_of(error: PipelineError) -> Failure:
     """Returns an error as a build's failure."""
     kind = FailureClass.TOOLCHAIN
-    if isinstance(error, BuildFailed):
+    if isinstance(error, BuildFailed | SourceError):
         kind = FailureClass(error.failure_class)
-    elif isinstance(error, SourceError):
-        kind = FailureClass.SOURCE
     return Failure(failure_class=kind, message=error.message, remedy=error.remedy)
 
 

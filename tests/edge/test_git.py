@@ -171,6 +171,7 @@ def test_what_git_says_is_told_in_words(said: str, meaning: str) -> None:
     assert isinstance(error, SourceError)
     assert "https://h/a" in error.message
     assert meaning in error.message
+    assert error.failure_class == ("disk" if meaning == "the disk is full" else "source")
     assert "pw" not in str(error)
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.builds.artifacts import new_manifest
-from pipeline.errors import StoreError
+from pipeline.errors import BranchNotFound, SourceError, StoreError
 from pipeline.operations import journal, queue
 from pipeline.operations.attempt import Claimed, Interruption, run_attempt
+from pipeline.operations.failures import failure_of
 from pipeline.operations.journal import AttemptRecord
 from pipeline.operations.recover import recover
 from pipeline.operations.site import Site
@@ -285,6 +286,14 @@ def test_a_job_that_was_rescued_meanwhile_is_no_error(make_site: MakeSite) -> No
     found = recover(make_site("build1", "p2"))
     assert found.requeued == []
     assert queue.show(two, "job_a").losses == 1
+
+
+def test_a_source_that_fills_the_disk_fails_of_the_disk() -> None:
+    """Whatever of the source's is at fault, the class is what an operator has to mend."""
+    full = SourceError("The source cannot be copied.", failure_class="disk", remedy="Free disk space.")
+    assert failure_of(full).failure_class == "disk"
+    assert failure_of(BranchNotFound("There is no branch.")).failure_class == "source"
+    assert failure_of(StoreError("No store.")).failure_class == "toolchain"
 
 
 def test_the_first_reason_to_stop_stands() -> None:
