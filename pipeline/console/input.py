@@ -62,6 +62,10 @@ def read_text(text: str, file: str) -> str:
             with Path(file).open("rb") as opened:
                 data = opened.read(_LIMIT + 1)
         elif text == "-":
+            if sys.stdin is None:
+                raise UsageError(
+                    "Standard input is closed.", remedy="Give the text as an argument or a file."
+                )
             data = sys.stdin.buffer.read(_LIMIT + 1)
         else:
             return text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import io
 import json
 import os
 import shutil
@@ -38,6 +39,7 @@ def told(body: Callable[P, T]) -> Callable[P, T]:
         as_json = kwargs.get("json") is True
         gc.disable()
         try:
+            _open_streams()
             _insist_on_text(kwargs)
             try:
                 return body(*args, **kwargs)
@@ -60,6 +62,16 @@ def told(body: Callable[P, T]) -> Callable[P, T]:
             collect_from_now_on()
 
     return run
+
+
+def _open_streams() -> None:
+    """Makes both outputs take any text: a letter that the locale lacks as an escape; a closed one, all."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 (for good)
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def collect_from_now_on() -> None:
@@ -148,8 +160,9 @@ def put_log(text: str) -> None:
 
 
 def show_json(value: Any) -> None:
-    """Prints one JSON value. What is no printable character is written as an escape."""
-    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)
+    """Prints one JSON value. What is no printable character is an escape; without UTF-8, all but ASCII is."""
+    unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=not unicode)
     if not text.replace("\n", "").isprintable():
         text = "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
     print(text)

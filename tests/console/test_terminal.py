@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
+import sys
 
 import pytest
 
+from pipeline.console.input import read_text
 from pipeline.console.live import describe, screen, time_left
 from pipeline.console.terminal import (
     TRACEBACK_VARIABLE,
@@ -15,12 +18,13 @@ from pipeline.console.terminal import (
     printable,
     put,
     put_log,
+    say,
     show_json,
     show_table,
     size,
     told,
 )
-from pipeline.errors import Refused
+from pipeline.errors import Refused, UsageError
 
 
 def test_a_pipe_gets_whole_cells(capsys: pytest.CaptureFixture[str]) -> None:
@@ -80,6 +84,42 @@ def test_json_steers_no_terminal_either(capsys: pytest.CaptureFixture[str]) -> N
     assert json.loads(out) == value
     assert out.replace("\n", "").isprintable()
     assert "日本" in out
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "iso-8859-1"])
+def test_a_locale_without_a_letter_gets_its_escape(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A text that the locale cannot write is no defect, and JSON stays JSON with the same value."""
+    raw = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(raw, encoding=encoding))
+    told(lambda: put("ß 日"))()
+    told(lambda: show_json({"text": "ß 日"}))()
+    first, _, rest = raw.getvalue().partition(b"\n")
+    assert first in (b"\\xdf \\u65e5", b"\xdf \\u65e5")
+    assert json.loads(rest) == {"text": "ß 日"}
+
+
+def test_a_closed_output_is_no_defect(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that was started without outputs does its work and says it to nobody."""
+    monkeypatch.setattr("sys.stdout", None)
+    monkeypatch.setattr("sys.stderr", None)
+    done = []
+
+    def work() -> None:
+        put("done")
+        say("done")
+        done.append(True)
+
+    told(work)()
+    assert done == [True]
+    sys.stdout.close()
+    sys.stderr.close()
+
+
+def test_a_closed_input_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A text from standard input, which is closed, is a usage error."""
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(UsageError, match=r"Standard input is closed\."):
+        read_text("-", "")
 
 
 def test_times_and_sizes() -> None:
