@@ -197,7 +197,7 @@ def job_cancel(c: Context, id: str, reason: str = "", json: bool = False) -> Non
     help={
         "id": "job id",
         "resume": "go on after Maven, from what the failed build left",
-        "on": "builder to run it; by default any that may",
+        "on": "builder to run it; by default any that may, with --resume the one that built",
         "json": JSON,
     },
 )

@@ -55,8 +55,12 @@ def cancel(site: Site, job_id: str, reason: str = "") -> Job:
 
 
 def retry(site: Site, job_id: str, *, resume: bool = False, on: str | None = None) -> Job:
-    """Orders a new job that repeats an ended one."""
-    _, archive = find(site.state().view, check_name("job", job_id))
+    """Orders a new job that repeats an ended one.
+
+    One that goes on from what the other left is for the builder where that lies, unless `on` names one.
+    """
+    old, archive = find(site.state().view, check_name("job", job_id))
+    on = on or (old.assigned_to if resume else None)
     new = f"job_{site.random.op()}"
     request = {"kind": "job.retry", "id": new, "job_id": job_id, "archive": archive, "resume": resume}
     if on:

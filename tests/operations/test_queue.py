@@ -47,6 +47,15 @@ def test_a_retry_is_a_new_job(make_site: MakeSite) -> None:
         queue.retry(one, new.id)
 
 
+def test_a_resumed_job_is_for_the_builder_that_has_what_was_left(make_site: MakeSite) -> None:
+    """What a failed build left lies on one machine: no other takes the job, whoever orders it."""
+    one, two = make_site("build1"), make_site("build2")
+    one.ask(complete("job_a", start(one, "job_a")))
+    assert queue.retry(two, "job_a", resume=True).target == "build1"
+    assert queue.retry(two, "job_a", resume=True, on="build2").target == "build2"
+    assert queue.retry(two, "job_a").target is None
+
+
 def test_sealed_jobs_are_found(make_site: MakeSite) -> None:
     """A job that was archived is shown, listed with --all in its order, and can be repeated."""
     one = make_site("build1")
