@@ -139,9 +139,9 @@ def origin_of_name() -> str:
     return identify(settings, lambda: _registered(settings, make_refs(settings))).origin
 
 
-def make_refs(settings: LocalSettings, name: str = "clone") -> GitRefs:
-    """Returns the ref store over the configured remote; `name` tells clones of one machine apart."""
-    return GitRefs(_store_folder(settings) / f"{name}.git", settings.ledger, settings.ledger_branch)
+def make_refs(settings: LocalSettings) -> GitRefs:
+    """Returns a ref store over the configured remote. All processes and threads here share one clone."""
+    return GitRefs(_store_folder(settings) / "clone.git", settings.ledger, settings.ledger_branch)
 
 
 def make_site(
@@ -193,7 +193,7 @@ def make_site(
         REDUCER_VERSION,
         say,
         live=live,
-        open_refs=lambda: make_refs(settings, "heart"),
+        open_refs=lambda: make_refs(settings),
         least_interval=least_interval,
     )
 

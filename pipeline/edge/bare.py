@@ -45,14 +45,20 @@ def make_bare(folder: Path, *, branch: str = paths.DEFAULT_BRANCH) -> None:
             raise CommandFailed(f"{folder} cannot be made: {exc.strerror}") from exc
 
 
+def is_due(folder: Path) -> bool:
+    """Says whether a repository, if there is one, has so many loose objects that they should be packed."""
+    try:
+        return len(list((folder / "objects/17").iterdir())) * 256 >= _LOOSE_LIMIT
+    except OSError:
+        return False
+
+
 def maintain_bare(folder: Path, timeout: float) -> None:
-    """Prunes and packs a repository, if it is our own and it is due. `timeout` bounds each step, in seconds.
+    """Prunes and packs a repository, if it is our own. `timeout` bounds each step, in seconds.
 
     Safe against whoever reads and writes meanwhile: what is younger than two hours stays, whether
     anything reaches it or not. Steps aside for a push that is being received and for another maintenance.
     """
-    if not _is_due(folder):
-        return
     git = ["git", "--git-dir", str(folder)]
     if run([*git, "config", _OWNED], env=environment(), check=False).returncode != 0:
         return
@@ -69,10 +75,3 @@ def maintain_bare(folder: Path, timeout: float) -> None:
             steps.append(["repack", "-d", "--quiet", "--geometric=2"])
         for step in steps:
             run([*git, *step], env=environment(), timeout=timeout, check=False)
-
-
-def _is_due(folder: Path) -> bool:
-    try:
-        return len(list((folder / "objects/17").iterdir())) * 256 >= _LOOSE_LIMIT
-    except OSError:
-        return False

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
-from pipeline.edge.bare import maintain_bare
+from pipeline.edge.bare import is_due, maintain_bare
 from pipeline.edge.git_clone import GitClone
 from pipeline.edge.git_objects import RENEW, Object, TreeView, parse_commit
 from pipeline.edge.git_remote import GitRemote, moved
@@ -167,10 +167,12 @@ class GitRefs:
         return verdicts[0][-1].strip()
 
     def maintain(self) -> None:
-        self.fetch()  # so that a ref is on the tip, and what it reaches is kept
-        for folder in (self.clone.folder, Path(self.remote.address.removeprefix("file://"))):
-            if folder.is_absolute() and folder.is_dir():
-                maintain_bare(folder, self.remote.timeout)
+        folders = (self.clone.folder, Path(self.remote.address.removeprefix("file://")))
+        due = [folder for folder in folders if folder.is_absolute() and is_due(folder)]
+        if due:
+            self.fetch()  # so that a ref is on the tip, and what it reaches is kept
+        for folder in due:
+            maintain_bare(folder, self.remote.timeout)
 
     # ------------------------------------------------------------ below
 

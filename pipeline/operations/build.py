@@ -92,7 +92,7 @@ def build(site: Site, order: Order) -> list[Report]:
     finally:
         lock.release()
         with suppress(PipelineError):
-            site.ledger.maintain()  # off the fast path: the result is told already
+            site.ledger.maintain()  # costs nothing unless it is due
 
 
 def work_once(site: Site) -> list[Report]:
@@ -117,7 +117,7 @@ def work_once(site: Site) -> list[Report]:
     finally:
         lock.release()
         with suppress(PipelineError):
-            site.ledger.maintain()  # off the fast path: the result is told already
+            site.ledger.maintain()  # costs nothing unless it is due
 
 
 def _wanted(site: Site, order: Order) -> Wanted:

@@ -22,9 +22,12 @@ from pipeline.records.base import load
 from pipeline.records.builders import System
 from pipeline.records.jobs import Job, Jobs
 
+#: The claim was a sign of life itself. Meanwhile the build is made ready, and needs the processors.
+_FIRST_SECONDS = 2.0
+
 
 class Heart:
-    """Beats every `interval` seconds until it is stopped.
+    """Beats every `interval` seconds until it is stopped; for the first time after two, or one interval.
 
     `reason` tells why the build should end: cancelled, or fenced (the job has another token by now), and
     `whose` then in words who has it. A remote that does not answer is no reason: the build's work is private,
@@ -81,12 +84,12 @@ class Heart:
             self.reason = "cancelled"
 
     def _run(self) -> None:
-        while True:
+        pause = min(self._interval, _FIRST_SECONDS)
+        while not self._stop.wait(pause):
             # A beat that fails, on a full disk too, is not made good: silence is what others go by.
             with contextlib.suppress(PipelineError, OSError):
                 self.beat()
-            if self._stop.wait(self._interval):
-                return
+            pause = self._interval
 
 
 def whose(job: Job | None) -> str:
