@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Final, Literal, NamedTuple
 
-from pipeline.builds.artifacts import MANIFEST, leftover, process_mark, read_set
+from pipeline.builds.artifacts import MANIFEST, leftover, process_mark, read_set, set_folder
 from pipeline.errors import ArtifactsInvalid
 from pipeline.records.builds import Manifest
 from pipeline.records.names import is_name
@@ -203,6 +203,23 @@ def _entries(folder: Path, depth: int, root: Path | None = None) -> Iterator[_En
                 yield _Entry(path)
             else:
                 yield from _entries(path, depth - 1, root)
+
+
+def newest_of(root: Path, builder: str, branch: str) -> Iterator[Manifest]:
+    """Yields the manifests of one builder's sets of a branch, newest first, those that can be read.
+
+    Reads one after the other, as they are taken: the names of jobs and tokens sort by time.
+    """
+    group = set_folder(root, builder, branch, "job", "token").parent
+    for folder in sorted(group.glob("[!.]*"), reverse=True):
+        if folder.is_symlink():
+            continue
+        try:
+            manifest = read_set(folder)
+        except ArtifactsInvalid:
+            continue
+        if manifest.branch == branch and manifest.server == builder:
+            yield manifest
 
 
 def _look(folder: Path) -> ArtifactSet:

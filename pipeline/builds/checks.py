@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from pipeline.builds import debcontrol, resolution
 from pipeline.builds.debcontrol import Installed
 from pipeline.builds.recipe import Settings
-from pipeline.builds.toolchain import Found
+from pipeline.builds.toolchain import Found, package_facts
 from pipeline.builds.tree import Tree
+from pipeline.edge.findings import Findings
 from pipeline.errors import CommandFailed
 from pipeline.records.builds import Recipe
 
@@ -47,9 +49,14 @@ class Subject:
     architecture: str = "amd64"
 
 
-def installed_packages() -> Installed:
-    """Asks dpkg what is installed; nothing where there is no dpkg."""
+def installed_packages(findings: Findings | None = None) -> Installed:
+    """Asks dpkg what is installed, or knows it from before; nothing where there is no dpkg."""
+
+    def ask() -> list[dict[str, Any]]:
+        installed = debcontrol.query_installed()
+        return [installed.versions, installed.provided]
+
     try:
-        return debcontrol.query_installed()
+        return Installed(*(findings or Findings()).of("installed", package_facts(), ask))
     except CommandFailed:
         return Installed()

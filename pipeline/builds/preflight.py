@@ -26,6 +26,7 @@ __all__ = [
     "Subject",
     "installed_packages",
     "missed",
+    "reads",
     "remember",
     "require",
     "run_checks",
@@ -36,6 +37,11 @@ __all__ = [
 _MISSED: Final = "missed.json"
 #: Debian's own rule. A dash at the end would tell apt to REMOVE the package.
 _PACKAGE: Final = re.compile(r"[a-z0-9][a-z0-9+.-]*[a-z0-9+.]")
+
+
+def reads(path: str) -> bool:
+    """Says whether the checks read a file of a source tree, so that a git tree can read all at once."""
+    return path in ("debian/control", "debian/rules") or path.rpartition("/")[2] == "pom.xml"
 
 
 def run_checks(subject: Subject) -> list[Check]:

@@ -26,7 +26,7 @@ from pipeline.builds.progress import ModuleFinished, ModuleStarted, Progress, Re
 from pipeline.builds.workspace import Workspace
 from pipeline.edge.lines import Lines, strip_ansi
 from pipeline.edge.resources import Resources, SystemResources
-from pipeline.edge.supervisor import Ended, Supervised
+from pipeline.edge.supervisor import Ended, Standby, Supervised
 from pipeline.errors import CommandFailed, UsageError
 from pipeline.records.builds import Failure, Manifest, ModuleTime, Recipe, Stage
 
@@ -112,12 +112,14 @@ def build(
     history: Sequence[Manifest] = (),
     limits: Limits | None = None,
     resources: Resources | None = None,
+    standby: Standby | None = None,
 ) -> BuildOutcome:
     """Builds the tree of `workspace` and says how it ended; a failed build is an outcome, not an exception.
 
     `cancelled` returns why the build shall end, or None; it is asked twice a second. `history` are manifests
-    of the last successful builds, newest first. With `recipe.resumed_from` the build goes on after Maven, in
-    the directory of the attempt that failed; UsageError is raised where that cannot be.
+    of the last successful builds, newest first. `standby` is a watchdog that has started already. With
+    `recipe.resumed_from` the build goes on after Maven, in the directory of the attempt that failed;
+    UsageError is raised where that cannot be.
     """
     resumed = recipe.resumed_from is not None
     if resumed:
@@ -127,7 +129,7 @@ def build(
         commands.rewind_packaging(workspace.tree)
         shutil.rmtree(workspace.tree / "debian" / "tmp", ignore_errors=True)
     run = _Run(recipe, workspace, on_event, history, limits or Limits(), resources or SystemResources())
-    return run.run(around, log_path, cancelled)
+    return run.run(around, log_path, cancelled, standby)
 
 
 class _Run:
@@ -164,7 +166,13 @@ class _Run:
         self._stages: list[Stage] = []
         self._notes: list[str] = []
 
-    def run(self, around: Surroundings, log_path: Path, cancelled: Callable[[], str | None]) -> BuildOutcome:
+    def run(
+        self,
+        around: Surroundings,
+        log_path: Path,
+        cancelled: Callable[[], str | None],
+        standby: Standby | None,
+    ) -> BuildOutcome:
         recipe, workspace = self._recipe, self._workspace
         if recipe.packages and not self._packages:
             self._notice("The tree has no debian/rules: Maven installs it, and there will be no packages.")
@@ -180,6 +188,7 @@ class _Run:
                 deadline_seconds=recipe.timeout_seconds or None,
                 umask=int(recipe.umask, 8),
                 mounts=workspace.mounts,
+                standby=standby,
             )
             writer = _LogWriter(log, tree)
             try:

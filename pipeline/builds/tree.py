@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -61,10 +61,15 @@ class FolderTree:
 
 
 class GitTree:
-    """A commit's tree in a repository without a working tree: two git processes for any number of files."""
+    """A commit's tree in a repository without a working tree: two git processes for any number of files.
 
-    def __init__(self, git_dir: Path, commit: str) -> None:
+    `ahead` says of a path whether its bytes will be asked for: all of these are read with the first that is.
+    """
+
+    def __init__(self, git_dir: Path, commit: str, ahead: Callable[[str], bool] = lambda path: False) -> None:
         """Lists the tree. Raises SourceError if the repository lacks the commit."""
+        self._ahead: Callable[[str], bool] | None = ahead
+        self._known: dict[str, bytes] = {}
         self._git = ["git", f"--git-dir={os.fspath(git_dir)}"]
         try:
             done = process.run([*self._git, "ls-tree", "-r", "-z", "--full-tree", commit], timeout=120)
@@ -84,7 +89,15 @@ class GitTree:
         return self.read_all([path]).get(path)
 
     def read_all(self, paths: Iterable[str]) -> dict[str, bytes]:
-        wanted = [path for path in dict.fromkeys(paths) if path in self._blobs]
+        asked = [path for path in dict.fromkeys(paths) if path in self._blobs]
+        unknown = [path for path in asked if path not in self._known]
+        if unknown and self._ahead is not None:
+            unknown = [*dict.fromkeys([*unknown, *filter(self._ahead, self._blobs)])]
+            self._ahead = None
+        self._known |= self._read(unknown)
+        return {path: self._known[path] for path in asked if path in self._known}
+
+    def _read(self, wanted: Sequence[str]) -> dict[str, bytes]:
         if not wanted:
             return {}
         asked = "".join(f"{self._blobs[path]}\n" for path in wanted).encode()

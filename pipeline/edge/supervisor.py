@@ -28,7 +28,6 @@ from types import TracebackType
 from typing import Any, Self
 
 from pipeline.edge.kernel import set_subreaper
-from pipeline.edge.process import run
 from pipeline.edge.procfs import read_stat
 from pipeline.edge.survivors import MARKER_VARIABLE, Journal, end_processes, find_survivors
 from pipeline.edge.watchdog import STATUS, UNKILLABLE_SECONDS
@@ -39,8 +38,8 @@ _PIPE_BYTES = 1 << 20
 _F_SETPIPE_SZ = 1031
 #: How long after its own deadline the watchdog is given before it counts as hung.
 _WATCHDOG_SLACK_SECONDS = 30.0
-_ROOT = str(Path(__file__).resolve().parents[2])
-_START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from pipeline.edge.watchdog import main; main()"
+ROOT = str(Path(__file__).resolve().parents[2])
+START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from pipeline.edge.watchdog import main; main()"
 
 _subreaper_lock = threading.Lock()
 _subreaper_users = 0
@@ -71,6 +70,64 @@ class Ended:
     watchdog_lost: bool = False
 
 
+class Standby:
+    """A watchdog that has started and waits to be told what to run: starting it takes a while.
+
+    Use it as a context manager: one that nobody took ends then, and with the pipeline in any case. With
+    `inherit` its program writes to this process's own stdout and stderr. Raises CommandFailed when it cannot
+    be started.
+    """
+
+    def __init__(self, *, inherit: bool = False) -> None:
+        control, self._control = _pipe()
+        self._output, output = _pipe()
+        self._status, status = _pipe()
+        self._taken = False
+        with contextlib.suppress(OSError):  # a larger pipe is a luxury that an administrator may limit
+            fcntl.fcntl(output, _F_SETPIPE_SZ, _PIPE_BYTES)
+        try:
+            self.pid = os.posix_spawn(
+                sys.executable,
+                [sys.executable, "-I", "-S", "-c", START, ROOT],
+                {"LC_ALL": "C.UTF-8"},
+                file_actions=[
+                    (os.POSIX_SPAWN_DUP2, control, 0),
+                    *((os.POSIX_SPAWN_DUP2, output, number) for number in (1, 2) if not inherit),
+                    (os.POSIX_SPAWN_DUP2, status, STATUS),
+                ],
+                setsid=True,
+                setsigmask=[],
+            )
+        except OSError as exc:
+            self._close()
+            raise CommandFailed(f"the watchdog cannot be started: {exc.strerror}") from exc
+        finally:
+            for descriptor in (control, output, status):
+                os.close(descriptor)
+
+    def hand_over(self) -> tuple[int, int, int, int]:
+        """Returns its pid and the descriptors of control, output and status; they are the caller's now."""
+        assert not self._taken
+        self._taken = True
+        return self.pid, self._control, self._output, self._status
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._taken:
+            self._taken = True
+            self._close()  # it reads that nobody is left, and ends
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self.pid, 0)
+
+    def _close(self) -> None:
+        for descriptor in (self._control, self._output, self._status):
+            os.close(descriptor)
+
+
 class Supervised:
     """One program tree, from its start to the end of its last process. Use it as a context manager.
 
@@ -81,7 +138,8 @@ class Supervised:
     program whose `until` has passed before it began does not begin. With `inherit` the tree writes to this
     process's own stdout and stderr, and `run` hands nothing on.
     `mounts` are (source, target) pairs that the tree alone sees. `env` is the whole environment, `cwd`
-    a path as the tree sees it. Raises CommandFailed when the program cannot be started.
+    a path as the tree sees it. `standby` is a watchdog that was started beforehand. Raises CommandFailed when
+    the program cannot be started.
     """
 
     def __init__(
@@ -100,6 +158,7 @@ class Supervised:
         sample_seconds: float = 1.0,
         slack_seconds: float = _WATCHDOG_SLACK_SECONDS,
         inherit: bool = False,
+        standby: Standby | None = None,
     ) -> None:
         own = read_stat(os.getpid())
         self._owner = (os.getpid(), 0 if own is None else own.start_ticks)
@@ -118,6 +177,7 @@ class Supervised:
             "owner_pid": self._owner[0],
             "owner_start_ticks": self._owner[1],
         }
+        self._standby = standby
         self._marker = marker
         self._journal = journal
         self._limit = deadline_seconds
@@ -138,30 +198,12 @@ class Supervised:
     def __enter__(self) -> Self:
         _become_subreaper()
         self._begun = _now()
-        control, self._control = _pipe()
-        self._output, output = _pipe()
-        self._status, status = _pipe()
-        with contextlib.suppress(OSError):  # a larger pipe is a luxury that an administrator may limit
-            fcntl.fcntl(output, _F_SETPIPE_SZ, _PIPE_BYTES)
         try:
-            self.watchdog_pid = os.posix_spawn(
-                sys.executable,
-                [sys.executable, "-I", "-S", "-c", _START, _ROOT],
-                {"LC_ALL": "C.UTF-8"},
-                file_actions=[
-                    (os.POSIX_SPAWN_DUP2, control, 0),
-                    *((os.POSIX_SPAWN_DUP2, output, number) for number in (1, 2) if not self._inherit),
-                    (os.POSIX_SPAWN_DUP2, status, STATUS),
-                ],
-                setsid=True,
-                setsigmask=[],
-            )
-        except OSError as exc:
-            self._close()
-            raise CommandFailed(f"the watchdog cannot be started: {exc.strerror}") from exc
-        finally:
-            for descriptor in (control, output, status):
-                os.close(descriptor)
+            watchdog = self._standby or Standby(inherit=self._inherit)
+        except CommandFailed:
+            _stop_being_subreaper()
+            raise
+        self.watchdog_pid, self._control, self._output, self._status = watchdog.hand_over()
         self._write_control(json.dumps(self._config).encode() + b"\n")
         return self
 
@@ -331,10 +373,3 @@ def _stop_being_subreaper() -> None:
 
 def _now() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-def probe_mounts(source: str, target: str) -> str | None:
-    """Returns why `source` cannot be mounted on `target` in a namespace, or None when it can."""
-    words = [sys.executable, "-I", "-S", "-c", _START, _ROOT, "--probe", source, target]
-    tried = run(words, env={"LC_ALL": "C.UTF-8"}, check=False, timeout=30)
-    return None if tried.returncode == 0 else tried.errors or f"status {tried.returncode}"

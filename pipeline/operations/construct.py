@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +18,7 @@ from pipeline.builds.events import StructuredLogWriter
 from pipeline.builds.runner import BuildOutcome
 from pipeline.builds.substitutes import Machine
 from pipeline.builds.workspace import Workspace
+from pipeline.edge.supervisor import Standby
 from pipeline.errors import PipelineError
 from pipeline.operations.failures import failure_of
 from pipeline.operations.prepare import Prepared
@@ -60,53 +62,59 @@ def construct(
     recipe = prepared.recipe
     if not prepared.place.fixed:
         recipe = recipe.model_copy(update={"build_path": prepared.place.build_path(job.id, attempt)})
-    room = _room(site, prepared, job, attempt)
-    site.step("workspace made")
-    stages: list[Stage] = []
-    if recipe.resumed_from is None:
-        for note in prepared.sources.until(cancelled).checkout(prepared.resolved, room.tree):
-            site.say(f"Note: {note}")
-        stages.append(Stage(name="source", duration_seconds=round(clock.boottime() - begun, 3)))
-    site.step("checked out")
-    machine = Machine(os.environ, Path.home(), prepared.found.path, Path(_maven_home(recipe)), settings.cache)
-    identity = _identity(site, job, attempt)
-    stand_ins = substitutes.prepare(
-        recipe, room.root, room.home, room.repository, machine, prepared.recipe_folder
-    )
-    with stand_ins, StructuredLogWriter(room.root / EVENTS, identity, clock) as events:
-        for note in stand_ins.notes:
-            events.event("info", note)
-        around = Surroundings(
-            f"{job.id}.{token}", prepared.found.path, stand_ins.environment, stand_ins.properties
+    with Standby() as standby:
+        room, stages = _make_ready(site, job, attempt, prepared, cancelled)
+        maven_home = Path(recipe.toolchain.maven_home if recipe.toolchain else "")
+        machine = Machine(os.environ, Path.home(), prepared.found.path, maven_home, settings.cache)
+        stand_ins = substitutes.prepare(
+            recipe, room.root, room.home, room.repository, machine, prepared.recipe_folder
         )
-        line = ProgressLine(site.say, report_progress, events.event, site.live)
-        site.step("before the build")
-        outcome = runner.build(
-            recipe,
-            room,
-            around,
-            log_path=room.root / RAW_LOG,
-            on_event=line,
-            cancelled=cancelled,
-            history=prepared.history,
-        )
-        stages += outcome.stages
-        downloads = stand_ins.downloads()
-        site.step("build ended")
-        return _keep(
-            site, job, token, attempt, recipe, room, outcome, stages, downloads, events, begun, stand_ins
-        )
+        identity = _identity(site, job, attempt)
+        with stand_ins, StructuredLogWriter(room.root / EVENTS, identity, clock) as events:
+            for note in stand_ins.notes:
+                events.event("info", note)
+            around = Surroundings(
+                f"{job.id}.{token}", prepared.found.path, stand_ins.environment, stand_ins.properties
+            )
+            line = ProgressLine(site.say, report_progress, events.event, site.live)
+            site.step("before the build")
+            outcome = runner.build(
+                recipe,
+                room,
+                around,
+                log_path=room.root / RAW_LOG,
+                on_event=line,
+                cancelled=cancelled,
+                history=prepared.history,
+                standby=standby,
+            )
+            stages += outcome.stages
+            downloads = stand_ins.downloads()
+            site.step("build ended")
+            return _keep(
+                site, job, token, attempt, recipe, room, outcome, stages, downloads, events, begun, stand_ins
+            )
 
 
-def _room(site: Site, prepared: Prepared, job: Job, attempt: int) -> Workspace:
-    """Makes the attempt's directory, or finds that of the attempt which is resumed."""
+def _make_ready(
+    site: Site, job: Job, attempt: int, prepared: Prepared, cancelled: Callable[[], str | None]
+) -> tuple[Workspace, list[Stage]]:
+    """Makes the attempt's directory with tree and Maven repository, or finds that of the one resumed."""
     if prepared.resumable is not None:
-        return prepared.resumable
+        return prepared.resumable, []
+    begun, cache = site.clock.boottime(), site.settings.cache
+    room = workspace.make(prepared.place, job.id, attempt)
+    site.step("workspace made")
     left_out = [_folder_of(jar.coordinates) for jar in prepared.recipe.substitutes.jars]
-    room, filled = workspace.create(prepared.place, job.id, attempt, site.settings.cache, left_out)
-    if filled.dropped:
-        site.say(f"Note: {filled.dropped} damaged files left the Maven cache.")
-    return room
+    with ThreadPoolExecutor(1) as pool:
+        filling = pool.submit(workspace.fill, room, cache, left_out)
+        notes = prepared.sources.until(cancelled).checkout(prepared.resolved, room.tree)
+    if dropped := filling.result().dropped:
+        notes.append(f"{dropped} damaged files left the Maven cache.")
+    for note in notes:
+        site.say(f"Note: {note}")
+    site.step("checked out")
+    return room, [_stage("source", site.clock.boottime() - begun, failed=False)]
 
 
 def _keep(
@@ -143,22 +151,24 @@ def _keep(
     }
     manifest = manifest.model_copy(update={**facts, "stages": stages, "complete": not outcome.resumed})
     started = site.clock.boottime()
-    try:
-        manifest = artifacts.collect(
-            site.settings.artifacts,
-            manifest,
-            _items(outcome, room),
-            outcome.log_path,
-            sync=lambda descriptor: _sync(site, descriptor),
-        )
-        folder = artifacts.set_folder(site.settings.artifacts, site.builder, job.branch, job.id, token)
-    except PipelineError as exc:
-        failure = failure or failure_of(exc)
+    with ThreadPoolExecutor(1) as pool:
+        harvesting = pool.submit(_harvest, site, room, stand_ins) if failure is None else None
+        try:
+            manifest = artifacts.collect(
+                site.settings.artifacts,
+                manifest,
+                _items(outcome, room),
+                outcome.log_path,
+                sync=lambda descriptor: _sync(site, descriptor),
+            )
+            folder = artifacts.set_folder(site.settings.artifacts, site.builder, job.branch, job.id, token)
+        except PipelineError as exc:
+            failure = failure or failure_of(exc)
+        if harvesting is not None:
+            harvesting.result()
     stages = [*stages, _stage("artifacts", site.clock.boottime() - started, failed=folder is None)]
     manifest = manifest.model_copy(update={"stages": stages})
     site.step("artifacts kept")
-    if failure is None:
-        maven_repository.harvest(room.repository, site.settings.cache / "maven", stand_ins.local_artifacts)
     status: Literal["succeeded", "failed", "cancelled"] = "succeeded"
     if failure is not None:
         status = "cancelled" if failure.failure_class == "cancelled" else "failed"
@@ -193,6 +203,10 @@ def _keep(
     )
 
 
+def _harvest(site: Site, room: Workspace, stand_ins: substitutes.Prepared) -> None:
+    maven_repository.harvest(room.repository, site.settings.cache / "maven", stand_ins.local_artifacts)
+
+
 def _items(outcome: BuildOutcome, room: Workspace) -> list[artifacts.Item]:
     """Returns what is kept: packages, or the jars where there are none; nothing of a failed build."""
     if outcome.status != "success":
@@ -224,7 +238,3 @@ def _stage(name: str, seconds: float, *, failed: bool) -> Stage:
 def _folder_of(coordinates: str) -> str:
     group, artifact, version = coordinates.split(":")
     return f"{group.replace('.', '/')}/{artifact}/{version}"
-
-
-def _maven_home(recipe: Recipe) -> str:
-    return recipe.toolchain.maven_home if recipe.toolchain else ""

@@ -6,11 +6,13 @@ import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from pipeline.builds import preflight, recipe, sample, toolchain
-from pipeline.builds.artifact_sets import list_sets
+from pipeline.builds.artifact_sets import newest_of
 from pipeline.builds.debcontrol import Installed
 from pipeline.builds.recipe import CommitFacts, RecipeOverrides, Settings
 from pipeline.builds.source import Resolved, Sources
@@ -18,7 +20,9 @@ from pipeline.builds.toolchain import Found
 from pipeline.builds.tree import GitTree, Tree
 from pipeline.builds.workspace import Place, Workspace, choose_place
 from pipeline.builds.workspace import find as find_workspace
+from pipeline.edge.findings import Findings
 from pipeline.edge.git import split_credentials
+from pipeline.edge.mounts import probe_mounts
 from pipeline.edge.process import run
 from pipeline.errors import PreflightFailed
 from pipeline.operations import site as sites
@@ -103,7 +107,7 @@ def prepare(site: Site, wanted: Wanted, *, check: bool = True) -> Prepared:
     # All three wait for other programs, and none for another of them.
     with ThreadPoolExecutor(2) as pool:
         tools = pool.submit(_tools, site, settings)
-        packages = pool.submit(preflight.installed_packages) if check else None
+        packages = pool.submit(preflight.installed_packages, _findings(site)) if check else None
         resolved = sources.resolve(address, wanted.branch, wanted.commit)
         found, place = tools.result()
     for note in resolved.notes:
@@ -121,7 +125,7 @@ def prepare(site: Site, wanted: Wanted, *, check: bool = True) -> Prepared:
         resumed_from=wanted.resume_from,
     )
     if packages is not None:
-        tree = GitTree(sources.clone_of(resolved), resolved.commit)
+        tree = GitTree(sources.clone_of(resolved), resolved.commit, preflight.reads)
         looked_at = subject(site, tree, made, settings, found, packages.result())
         checks = preflight.run_checks(looked_at)
         preflight.remember(checks, preflight_memory(site))
@@ -154,16 +158,21 @@ def _with_credentials(site: Site, address: str) -> str:
     return address
 
 
+def _findings(site: Site) -> Findings:
+    return Findings(preflight_memory(site))
+
+
 def _tools(site: Site, settings: Settings) -> tuple[Found, Place]:
-    found = toolchain.find(settings.java, os.environ)
-    return found, choose_place(site.settings.work, [site.settings.cache, found.toolchain.java_home])
+    findings = _findings(site)
+    found = toolchain.find(settings.java, os.environ, findings=findings)
+    needed: list[Path | str] = [site.settings.cache, found.toolchain.java_home]
+    return found, choose_place(site.settings.work, needed, partial(probe_mounts, findings=findings))
 
 
 def _history(site: Site, branch: str) -> list[Manifest]:
     """Returns the manifests of the last complete builds of a branch on this builder."""
-    sets = [s.manifest for s in list_sets(site.settings.artifacts)]
-    good = [m for m in sets if m and m.branch == branch and m.server == site.builder]
-    return [m for m in good if m.complete and m.artifacts][:_HISTORY]
+    sets = newest_of(site.settings.artifacts, site.builder, branch)
+    return [*islice((manifest for manifest in sets if manifest.complete and manifest.artifacts), _HISTORY)]
 
 
 def _resumable(site: Site, place: Place, job_id: str | None) -> Workspace | None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from pipeline.builds import artifacts
-from pipeline.builds.artifact_sets import Problem, carry_out, list_sets, plan_prune, verify
+from pipeline.builds.artifact_sets import Problem, carry_out, list_sets, newest_of, plan_prune, verify
 from pipeline.builds.artifacts import Item, collect, new_manifest, set_folder
 from pipeline.edge.process import run
 from pipeline.errors import ArtifactsInvalid, BuildFailed
@@ -126,12 +126,12 @@ def test_everything_is_synced_before_the_name_is_there(tmp_path: Path, built: Pa
         seen.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
 
     collect(tmp_path / "store", facts(), packages(built), built / "build.log", sync=sync)
-    assert seen[:4] == [
+    assert sorted(seen[:3]) == [
+        "build.log.gz",
         "cloudstack-common_4.21.0_all.deb",
         "cloudstack-ui_4.21.0_all.deb",
-        "build.log.gz",
-        "manifest.json",
     ]
+    assert seen[3] == "manifest.json"
     assert seen[4].startswith(".partial-")
     assert seen[5:] == ["ExternalNew", "build1", "store"]
 
@@ -348,6 +348,19 @@ def test_sets_are_listed_newest_first(store: Path) -> None:
     """What a store holds, by the time of each set."""
     assert [one.name for one in list_sets(store)][:2] == ["job_4.4", "job_3.3"]
     assert len(list_sets(store)) == 6
+
+
+def test_the_newest_of_one_branch_are_read_one_by_one(store: Path) -> None:
+    """The history of a branch comes newest first, of one builder; a broken set is passed over."""
+    listed = [
+        one.manifest for one in list_sets(store) if one.manifest and one.manifest.branch == "ExternalNew"
+    ]
+    newest = newest_of(store, listed[0].server, "ExternalNew")
+    assert next(newest) == listed[0]
+    (Path(listed[1].build_dir) / "manifest.json").write_bytes(b"{")
+    assert list(newest) == listed[2:]
+    assert list(newest_of(store, "build9", "ExternalNew")) == []
+    assert list(newest_of(store / "absent", "build1", "main")) == []
 
 
 def test_the_newest_of_each_branch_are_kept(store: Path) -> None:

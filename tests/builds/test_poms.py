@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.builds.poms import Reactor, read_reactor
+from pipeline.builds.preflight import reads
 from pipeline.builds.sample import sample_root
 from pipeline.builds.tree import FolderTree, GitTree, Tree
 from pipeline.edge.process import run
-from pipeline.errors import SourceError
+from pipeline.errors import CommandFailed, SourceError
 
 
 class Texts:
@@ -193,3 +194,20 @@ def test_the_sample_s_reactor_is_read_from_folder_and_from_git(tmp_path: Path) -
     assert git.read("no/such/file") is None
     with pytest.raises(SourceError, match="cannot be read"):
         GitTree(tmp_path / "g", "f" * 40)
+
+
+def test_a_commit_is_read_in_two_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the checks read of a commit comes with the first file that they ask for, and only that."""
+    tree = sample_root() / "tree"
+    git = ["git", f"--git-dir={tmp_path / 'g'}", f"--work-tree={tree}"]
+    for words in (["init", "-q"], ["add", "."]):
+        run([*git, *words])
+    run([*git, "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "t"])
+    looked = GitTree(tmp_path / "g", "HEAD", reads)
+    assert looked.read("debian/control") == (tree / "debian" / "control").read_bytes()
+    monkeypatch.setenv("PATH", "/nonexistent")
+    by_git, by_folder = (read_reactor(one, ["systemvm"], {}) for one in (looked, FolderTree(tree)))
+    assert by_git == by_folder
+    assert looked.read("debian/rules") == (tree / "debian" / "rules").read_bytes()
+    with pytest.raises(CommandFailed):
+        looked.read("LICENSE")

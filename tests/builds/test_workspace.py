@@ -15,7 +15,8 @@ from pipeline.builds.workspace import (
     leftovers,
     remove,
 )
-from pipeline.edge.supervisor import Supervised, probe_mounts
+from pipeline.edge.mounts import probe_mounts
+from pipeline.edge.supervisor import Supervised
 from pipeline.errors import UsageError
 
 

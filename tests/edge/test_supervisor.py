@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from pipeline.edge.procfs import boot_id, pid_namespace, read_stat
-from pipeline.edge.supervisor import Ended, Supervised
+from pipeline.edge.supervisor import Ended, Standby, Supervised
 from pipeline.edge.survivors import (
     MARKER_VARIABLE,
     Journal,
@@ -114,6 +114,31 @@ def test_exit_status_output_and_usage_are_returned(supervise: Callable[..., Supe
     assert (ended.exit_status, ended.killed_by, ended.reason, ended.left) == (3, None, None, ())
     assert ended.peak_memory_bytes > 0
     assert ended.cpu_seconds > 0
+
+
+def test_a_watchdog_may_stand_by(supervise: Callable[..., Supervised]) -> None:
+    """One that was started beforehand runs the program as any other; nothing of it is left."""
+    with Standby() as standby:
+        ended, output = _run(supervise("sh", "-c", "echo one; exit 3", standby=standby))
+    assert (output, ended.exit_status) == (b"one\n", 3)
+    assert read_stat(standby.pid) is None
+
+
+def test_a_watchdog_that_nobody_took_ends(supervise: Callable[..., Supervised]) -> None:
+    """Given up, it is gone at once and buried; so is one whose pipeline was killed."""
+    before = {path.name for path in Path("/proc/self/fd").iterdir()}
+    with Standby() as standby:
+        pid = standby.pid
+        assert read_stat(pid) is not None
+    assert read_stat(pid) is None
+    assert {path.name for path in Path("/proc/self/fd").iterdir()} == before
+    code = "import os, signal; from pipeline.edge.supervisor import Standby\n"
+    code += "print(Standby().pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+    killed = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True
+    )
+    assert killed.returncode == -signal.SIGKILL
+    _until(lambda: _gone(int(killed.stdout)))
 
 
 def test_a_program_killed_alone_is_an_ordinary_end(supervise: Callable[..., Supervised]) -> None:

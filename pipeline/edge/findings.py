@@ -1,0 +1,91 @@
+"""What was found out about this machine, kept from one command to the next.
+
+Asking a program for its version or dpkg for its list takes longer than all the rest of a preflight. So an
+answer is kept with the facts that it depends on, and used again as long as every one of them is the same.
+
+Guarantee: an answer is never used after one of the facts named with it has changed
+(`test_an_answer_is_found_again_only_with_the_same_facts`).
+Non-guarantee: a fact that nobody named. Losing the folder costs the time of asking again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+Facts = Sequence[Any]
+_LONGEST_BYTES = 4 << 20
+
+
+class Findings:
+    """Answers by name, each a file. Any number of threads and processes may use one folder."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        """Names the folder, made when something is kept; None keeps nothing."""
+        self._folder = folder
+
+    def of(self, name: str, facts: Facts | None, find: Callable[[], Any]) -> Any:
+        """Returns the kept answer, or finds it and keeps it. Answers and facts are values of JSON.
+
+        None is never kept, and without facts nothing is.
+        """
+        if self._folder is None or facts is None:
+            return find()
+        place, wanted = self._folder / f"{name}.json", json.dumps(facts)
+        kept = _read(place)
+        if kept is not None and kept["facts"] == wanted:
+            return kept["answer"]
+        answer = find()
+        if answer is not None:
+            _write(place, json.dumps({"facts": wanted, "answer": answer}))
+        return answer
+
+
+def file_facts(path: Path | str) -> list[Any] | None:
+    """Returns what changes when a file is replaced or written to; None where there is none."""
+    try:
+        whole = os.path.realpath(path)
+        found = os.stat(whole)  # noqa: PTH116 (three of these stand between a command and its build)
+    except OSError:
+        return None
+    return [whole, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns]
+
+
+def program_facts(path: Path) -> list[Any] | None:
+    """Returns the facts of a compiled program; None for what may decide anew at each start.
+
+    A script may, and so may a version manager's stand-in, which answers to another name than its file has.
+    """
+    facts = file_facts(path)
+    if facts is None or not Path(facts[0]).name.startswith(path.name):
+        return None
+    try:
+        with Path(facts[0]).open("rb", buffering=0) as file:
+            return facts if file.read(4) == b"\x7fELF" else None
+    except OSError:
+        return None
+
+
+def _read(place: Path) -> dict[str, Any] | None:
+    try:
+        with place.open("rb", buffering=0) as file:
+            kept = json.loads(file.read(_LONGEST_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return kept if isinstance(kept, dict) and kept.keys() >= {"facts", "answer"} else None
+
+
+def _write(place: Path, text: str) -> None:
+    temporary = place.with_name(f".{place.name}.{os.getpid()}.{threading.get_ident()}")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(place)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()  # a full disk, or a folder that is none: the next command asks again
