@@ -13,15 +13,16 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
+from pipeline.builds.job_clone import fill_tree, make_job_clone
 from pipeline.builds.submodules import checkout_large_files, submodules_of
 from pipeline.edge.file_lock import file_lock
 from pipeline.edge.git import DAMAGED, Access, git, git_long, source_error, split_credentials
@@ -98,21 +99,26 @@ class Sources:
             if clone is None:
                 raise trouble or SourceError(f"The source {access.address} has no commits.")
             notes = []
+            cached = _heads_of(clone)
             if heads is None:
                 notes.append(f"Not asked for news, cached state used: {trouble}")
-                cached = _heads_of(clone)
                 if branch not in cached:
                     raise trouble or _branch_not_found(access, branch, cached)
             else:
-                self._update(clone, access, branch, heads)
-            oid = self._find(clone, access, branch, commit)
-            on_branch = _succeeds("merge-base", "--is-ancestor", oid, f"refs/heads/{branch}", cwd=clone)
+                self._update(clone, access, branch, heads, cached)
+            newest = cached[branch].oid if heads is None else heads[branch]
+            head = cached.get(branch)
+            if commit is None and head is not None and head.oid == newest and head.seconds is not None:
+                oid, seconds, on_branch = head.oid, head.seconds, True  # as on most days: nothing more to ask
+            else:
+                oid = self._find(clone, access, branch, commit)
+                seconds = int(git("show", "-s", "--format=%ct", "--end-of-options", oid, cwd=clone).text)
+                on_branch = _succeeds("merge-base", "--is-ancestor", oid, f"refs/heads/{branch}", cwd=clone)
             if not on_branch:
                 notes.append(f"Commit {oid[:12]} is not on branch {branch}.")
             if (clone / "shallow").exists():
                 notes.append("The cached clone is shallow: older history is missing.")
-            seconds = git("show", "-s", "--format=%ct", "--end-of-options", oid, cwd=clone).text
-        return Resolved(access.address, branch, oid, int(seconds), on_branch, tuple(notes))
+        return Resolved(access.address, branch, oid, seconds, on_branch, tuple(notes))
 
     def checkout(self, resolved: Resolved, into: Path) -> list[str]:
         """Makes a clean clone at `into` (absent or empty), on the branch, at exactly that commit.
@@ -130,11 +136,8 @@ class Sources:
                     raise SourceError(
                         f"The cached clone of {access.address} is gone.", remedy="Run the command again."
                     )
-                _link_objects(clone, into)
-                _write_references(clone, into, resolved)
-            git_long(
-                "checkout", "--quiet", "--force", resolved.branch, "--", cwd=into, cancelled=self._cancelled
-            )
+                make_job_clone(clone, into, resolved.source, resolved.branch, resolved.commit)
+            fill_tree(clone, into, resolved.branch, self._cancelled)
             lfs_store = self._cache / "lfs" / _digest(access.address)
             notes = checkout_large_files(into, access, lfs_store, self._cancelled)
         except CommandFailed as exc:
@@ -184,11 +187,16 @@ class Sources:
                 _make_bare(place, sha256=len(next(iter(heads.values()))) == 64)
             yield place if place.exists() else None
 
-    def _update(self, clone: Path, access: Access, branch: str, heads: dict[str, str]) -> None:
+    def _update(
+        self, clone: Path, access: Access, branch: str, heads: dict[str, str], cached: dict[str, _Head]
+    ) -> None:
         """Makes the cached branch what the remote says; fetches only when its commit is not there yet."""
-        for gone in _heads_of(clone).keys() - heads.keys():
+        for gone in cached.keys() - heads.keys():
             # A branch `a` that is left would stand in the way of `a/b`.
             git("update-ref", "-d", f"refs/heads/{gone}", cwd=clone)
+        head = cached.get(branch)
+        if head is not None and head.oid == heads[branch] and head.seconds is not None:
+            return
         if _has_commit(clone, heads[branch]):
             git("update-ref", f"refs/heads/{branch}", heads[branch], cwd=clone)
             return
@@ -281,49 +289,21 @@ def _repair(clone: Path) -> None:
         part.unlink()
 
 
-def _link_objects(clone: Path, into: Path) -> None:
-    """Makes a repository at `into` that has the clone's objects, by hard links where that is possible."""
-    config = git("rev-parse", "--show-object-format", cwd=clone).text
-    git("init", "--quiet", "--template=", f"--object-format={config}", cwd=into)
-    for folder, _, names in os.walk(clone / "objects"):
-        target = into / ".git" / "objects" / Path(folder).relative_to(clone / "objects")
-        target.mkdir(exist_ok=True)
-        for name in names:
-            if not name.startswith("tmp_"):
-                _link_or_copy(Path(folder, name), target / name)
-    if (clone / "shallow").exists():
-        shutil.copy(clone / "shallow", into / ".git" / "shallow")
+class _Head(NamedTuple):
+    """A cached branch. `seconds` is its commit's time; None where a commit of the clone is missing."""
+
+    oid: str
+    seconds: int | None
 
 
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without links
-        shutil.copy(source, target)
-
-
-def _write_references(clone: Path, into: Path, resolved: Resolved) -> None:
-    """Writes the branch, its remote, and the tags that the commit can reach: more would change builds."""
-    branch, commit = resolved.branch, resolved.commit
-    rows = git(
-        "for-each-ref", "--format=%(objectname) %(refname)", f"--merged={commit}", "refs/tags", cwd=clone
-    ).text
-    orders = [f"create {name} {oid}" for oid, name in (row.split(" ", 1) for row in rows.splitlines())]
-    orders += [f"create refs/heads/{branch} {commit}", f"create refs/remotes/origin/{branch} {commit}"]
-    git("update-ref", "--stdin", cwd=into, input="".join(f"{order}\n" for order in orders).encode())
-    git("symbolic-ref", "HEAD", f"refs/heads/{branch}", cwd=into)
-    for key, value in (
-        ("remote.origin.url", resolved.source),
-        ("remote.origin.fetch", f"+refs/heads/{branch}:refs/remotes/origin/{branch}"),
-        (f"branch.{branch}.remote", "origin"),
-        (f"branch.{branch}.merge", f"refs/heads/{branch}"),
-    ):
-        git("config", "--local", key, value, cwd=into)
-
-
-def _heads_of(clone: Path) -> dict[str, str]:
-    rows = git("for-each-ref", "--format=%(objectname) %(refname:lstrip=2)", "refs/heads", cwd=clone).text
-    return {name: oid for oid, name in (row.split(" ", 1) for row in rows.splitlines())}
+def _heads_of(clone: Path) -> dict[str, _Head]:
+    words = "%(objectname) %(committerdate:unix) %(refname:lstrip=2)"
+    listed = git("for-each-ref", f"--format={words}", "refs/heads", cwd=clone, check=False)
+    if listed.returncode != 0:
+        plain = words.replace("%(committerdate:unix)", "")
+        listed = git("for-each-ref", f"--format={plain}", "refs/heads", cwd=clone)
+    rows = (row.split(" ", 2) for row in listed.text.splitlines())
+    return {name: _Head(oid, int(seconds) if seconds else None) for oid, seconds, name in rows}
 
 
 def _succeeds(*words: str, cwd: Path) -> bool:
@@ -340,7 +320,7 @@ def _full_id(clone: Path, name: str) -> str | None:
     return found.text.splitlines()[-1] if found.returncode == 0 and found.text else None
 
 
-def _branch_not_found(access: Access, branch: str, heads: dict[str, str]) -> BranchNotFound:
+def _branch_not_found(access: Access, branch: str, heads: Collection[str]) -> BranchNotFound:
     import difflib  # only a branch that is not there needs it
 
     by_lower = {name.lower(): name for name in heads}

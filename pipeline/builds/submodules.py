@@ -107,6 +107,13 @@ def checkout_large_files(
 
 
 def _uses_lfs(tree: Path) -> bool:
+    try:
+        index = (tree / ".git" / "index").read_bytes()
+    except OSError:
+        index = b""
+    # Up to version 3 the index spells every path; version 4 leaves out what a path shares with the last one.
+    if 2 <= int.from_bytes(index[4:8]) <= 3 and b".gitattributes" not in index:
+        return False
     listed = git("ls-files", "-z", "--", ":(glob)**/.gitattributes", cwd=tree).stdout
     for name in listed.split(b"\0"):
         path = tree / os.fsdecode(name)

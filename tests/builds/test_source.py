@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.builds.job_clone import fill_tree, make_job_clone
 from pipeline.builds.source import Resolved, Sources
 from pipeline.builds.submodules import Submodule, submodules_of
 from pipeline.edge.process import run
-from pipeline.errors import BranchNotFound, CommitNotFound, SourceError, UsageError
+from pipeline.errors import BranchNotFound, BuildFailed, CommitNotFound, SourceError, UsageError
 
 ENV = {
     **os.environ,
@@ -246,6 +247,70 @@ def test_a_checkout_is_clean_pinned_and_on_its_branch(origin: Path, sources: Sou
     assert _git(tree, "status", "--porcelain") == ""
     assert _git(tree, "remote", "get-url", "origin") == str(origin)
     assert _git(tree, "describe", "--tags") == f"v1-1-g{resolved.commit[:7]}"
+
+
+@pytest.mark.parametrize("branch", ["release/4.21", 'a"b', "ExternalNew"])
+@pytest.mark.parametrize("source", [r'/srv/a "\b" #c;', "https://git.example.org/cloudstack.git"])
+def test_git_reads_what_was_written_for_it(origin: Path, tmp_path: Path, branch: str, source: str) -> None:
+    """Remote and branch are configured as git itself would, whatever their names hold."""
+    commit = _git(origin, "rev-parse", "main")
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    make_job_clone(origin / ".git", tree, source, branch, commit)
+    fill_tree(origin / ".git", tree, branch, lambda: None)
+    assert _git(tree, "config", "--local", "remote.origin.url") == source
+    assert _git(tree, "config", "--local", f"branch.{branch}.merge") == f"refs/heads/{branch}"
+    assert _git(tree, "rev-parse", "--symbolic-full-name", "@{upstream}") == f"refs/remotes/origin/{branch}"
+    assert _git(tree, "rev-parse", "HEAD", "@{upstream}").split() == [commit, commit]
+    assert _git(tree, "fsck", "--full", "--strict", "--no-dangling") == ""
+    assert _git(tree, "status", "--porcelain", "--branch") == f"## {branch}...origin/{branch}"
+
+
+def test_a_large_checkout_can_be_cancelled(
+    origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that takes its time is asked about, and looks the same when nobody stops it."""
+    tree, clone = tmp_path / "tree", origin / ".git"
+    tree.mkdir()
+    make_job_clone(clone, tree, "/x", "main", _git(origin, "rev-parse", "main"))
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "git").write_text("#!/bin/sh\nexec sleep 60\n")
+    (tmp_path / "bin" / "git").chmod(0o755)
+    with monkeypatch.context() as slow:
+        slow.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+        with pytest.raises(BuildFailed, match="enough") as caught:
+            fill_tree(clone, tree, "main", lambda: "enough", small_bytes=-1)
+    assert caught.value.failure_class == "cancelled"
+    fill_tree(clone, tree, "main", lambda: None, small_bytes=-1)
+    assert _git(tree, "status", "--porcelain") == ""
+
+
+def test_a_warm_cache_asks_git_twice(
+    origin: Path, sources: Sources, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A branch that has not moved is resolved by two git processes; one that has, to its new commit."""
+    real = shutil.which("git")
+    log = tmp_path / "log"
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "git").write_text(f'#!/bin/sh\necho "$1" >> {log}\nexec {real} "$@"\n')
+    (tmp_path / "bin" / "git").chmod(0o755)
+    first = sources.resolve(str(origin), "ExternalNew")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    assert sources.resolve(str(origin), "ExternalNew") == first
+    asked = log.read_text().split()
+    assert [word for word in asked if word != "upload-pack"] == ["ls-remote", "for-each-ref"]
+    new = _commit(origin, "README", "later")
+    assert sources.resolve(str(origin), "ExternalNew").commit == new
+
+
+def test_a_lost_commit_of_the_cache_is_fetched_again(origin: Path, sources: Sources, tmp_path: Path) -> None:
+    """A cached branch whose commit is gone from the clone is not taken for known."""
+    resolved = sources.resolve(str(origin), "ExternalNew")
+    for pack in sources.clone_of(resolved).glob("objects/pack/*"):
+        pack.unlink()
+    assert sources.resolve(str(origin), "ExternalNew") == resolved
+    sources.checkout(resolved, tmp_path / "tree")
+    assert (tmp_path / "tree" / "README").exists()
 
 
 def test_a_later_tag_does_not_change_the_tree(origin: Path, sources: Sources, tmp_path: Path) -> None:
