@@ -224,7 +224,7 @@ def _removing(site: Site, claimed: Claimed, built: Built) -> Iterator[None]:
     """
 
     def remove() -> None:
-        with suppress(OSError):
+        with suppress(OSError, PipelineError):
             remove_attempt(site.settings.work, claimed.job.id, claimed.attempt)
 
     if built.status != "succeeded":

@@ -5,7 +5,8 @@
     <work>/damaged/<job>.<attempt>/     a report that could not be read, put aside
     <work>/jobs/<job>.<attempt>/    its tree, and the journal of its processes (builds.workspace)
 
-Everything is written to a temporary name, fsynced and renamed; the folder too is fsynced.
+Everything is written to a temporary name, fsynced and renamed; the folder too is fsynced. A report is renamed
+as one folder.
 """
 
 from __future__ import annotations
@@ -99,9 +100,10 @@ def write_completion(
     making = folder / f"completion.{os.getpid()}"
     shutil.rmtree(making, ignore_errors=True)
     making.mkdir(parents=True)
-    for name, data in payloads.items():
-        write_durably(making / name, data, step)
-    write_durably(making / _REQUEST, dump_json(request), step)
+    for name, data in {**payloads, _REQUEST: dump_json(request)}.items():
+        _write_synced(making / name, data)
+        step(f"{name} synced")
+    sync_folder(making)
     making.rename(folder / "completion")
     step("completion renamed")
     sync_folder(folder)
@@ -140,14 +142,18 @@ def put_aside(folder: Path) -> Path:
 def write_durably(place: Path, data: bytes, step: Step = lambda name: None) -> None:
     """Writes a file so that after a power loss it is there whole, or as it was before."""
     temporary = place.with_name(f".{place.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    _write_synced(temporary, data)
     step(f"{place.name} synced")
     temporary.replace(place)
     step(f"{place.name} renamed")
     sync_folder(place.parent)
+
+
+def _write_synced(place: Path, data: bytes) -> None:
+    with place.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:

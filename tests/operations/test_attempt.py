@@ -113,7 +113,6 @@ def test_every_point_of_a_report_is_named(make_site: MakeSite) -> None:
         "journal written",
         "built",
         "request.json synced",
-        "request.json renamed",
         "completion renamed",
         "completion kept",
         "reported",
