@@ -102,13 +102,25 @@ def readable_log(raw_log: Path, facts: LogFacts) -> bytes:
     Facts and cause, the per-module table, the head of the raw log, every error with its surroundings, and
     the tail. Line numbers are those of the raw log. A raw log that is not there is said to be missing.
     """
-    out = [_header(facts), _module_table(facts)]
+    return readable(scan(raw_log), facts)
+
+
+def scan(raw_log: Path) -> LogScan:
+    """Reads a raw log once; `readable` then needs nothing but what stands above it. Raises nothing."""
+    found = LogScan()
     try:
-        scan = _Scan()
         with raw_log.open("rb") as file:
-            scan.read(file)
+            found.read(file)
     except OSError as exc:
-        out.append(f"\nThe raw log cannot be read: {exc.strerror}\n")
+        found.problem = exc.strerror
+    return found
+
+
+def readable(scan: LogScan, facts: LogFacts) -> bytes:
+    """Returns the readable log of what was scanned: see `readable_log`."""
+    out = [_header(facts), _module_table(facts)]
+    if scan.problem is not None:
+        out.append(f"\nThe raw log cannot be read: {scan.problem}\n")
         return _bounded("".join(out), MAXIMUM_READABLE_BYTES)
     out.append(f"\n== Head (of {scan.lines} lines) ==\n" + "\n".join(scan.head) + "\n")
     if scan.errors:
@@ -133,11 +145,11 @@ class _Line(NamedTuple):
         return f"{self.number:>7}  {'***** (private key)' if self.in_key else mask(text)}"
 
 
-class _Scan:
+class LogScan:
     """One pass over a raw log. Everything that it keeps is bounded.
 
     Blocks without any word of an error are only counted; the last lines of the latest are kept for what may
-    come after them.
+    come after them. `problem` says why the log could not be read.
     """
 
     def __init__(self) -> None:
@@ -148,6 +160,7 @@ class _Scan:
         self.lines = 0
         self.errors = 0
         self.errors_left_out = 0
+        self.problem: str | None = None
         self._masker = Masker()
         self._seen: set[str] = set()
         self._recent_bytes = 0

@@ -92,13 +92,13 @@ def run_attempt(site: Site, claimed: Claimed, prepared: Prepared | None) -> Repo
     duration = round(site.clock.boottime() - begun, 1)
     site.step("built")
     request = _completion(site, claimed, built, duration)
-    try:
-        journal.write_completion(folder, request, built.payloads, site.step)
-    except OSError as exc:
-        # A full disk: then the outbox is the only place that can keep it, and it says so if it cannot.
-        site.say(f"The report could not be kept in {folder}: {exc.strerror}.")
-    site.step("completion kept")
     with _removing(site, claimed, built):
+        try:
+            journal.write_completion(folder, request, built.payloads, site.step)
+        except OSError as exc:
+            # A full disk: then the outbox is the only place that can keep it, and it says so if it cannot.
+            site.say(f"The report could not be kept in {folder}: {exc.strerror}.")
+        site.step("completion kept")
         outcome, error = _report(site, request, built)
         site.step("reported")
     status: Ending = outcome if error is None else "unreported"
@@ -218,9 +218,10 @@ def _heart(site: Site, claimed: Claimed, stop: Interruption) -> Iterator[None]:
 
 @contextmanager
 def _removing(site: Site, claimed: Claimed, built: Built) -> Iterator[None]:
-    """Removes the directory of a build whose files are kept, while its report is on its way.
+    """Removes the directory of a build whose files are kept, while its report is made and on its way.
 
-    What cannot be removed now, the next recovery removes.
+    After a crash it is of no use: without the report the job is built anew. What cannot be removed now, the
+    next recovery removes.
     """
 
     def remove() -> None:

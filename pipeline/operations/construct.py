@@ -25,7 +25,7 @@ from pipeline.operations.prepare import Prepared
 from pipeline.operations.progress import ProgressLine
 from pipeline.operations.site import Site
 from pipeline.records.base import dump
-from pipeline.records.builds import Artifact, Download, Failure, ModuleTime, Recipe, Stage
+from pipeline.records.builds import Artifact, Download, Failure, Manifest, ModuleTime, Recipe, Stage
 from pipeline.records.jobs import Job
 from pipeline.records.secrets import mask_record
 
@@ -151,21 +151,17 @@ def _keep(
     }
     manifest = manifest.model_copy(update={**facts, "stages": stages, "complete": not outcome.resumed})
     started = site.clock.boottime()
-    with ThreadPoolExecutor(1) as pool:
+    # Side by side: the files to their places, and the log read once.
+    with ThreadPoolExecutor(2) as pool:
+        scanning = pool.submit(logs.scan, outcome.log_path)
         harvesting = pool.submit(_harvest, site, room, stand_ins) if failure is None else None
         try:
-            manifest = artifacts.collect(
-                site.settings.artifacts,
-                manifest,
-                _items(outcome, room),
-                outcome.log_path,
-                sync=lambda descriptor: _sync(site, descriptor),
-            )
+            manifest = _collect(site, manifest, outcome, room)
             folder = artifacts.set_folder(site.settings.artifacts, site.builder, job.branch, job.id, token)
         except PipelineError as exc:
             failure = failure or failure_of(exc)
-        if harvesting is not None:
-            harvesting.result()
+    if harvesting is not None:
+        harvesting.result()
     stages = [*stages, _stage("artifacts", site.clock.boottime() - started, failed=folder is None)]
     manifest = manifest.model_copy(update={"stages": stages})
     site.step("artifacts kept")
@@ -187,7 +183,7 @@ def _keep(
     structured = events.close(status, outcome.exit_status, round(seconds, 1))
     payloads = {
         "manifest": dump(manifest),
-        "log": logs.readable_log(outcome.log_path, log_facts),
+        "log": logs.readable(scanning.result(), log_facts),
         "summary": logs.summary_markdown(log_facts, manifest).encode(),
         "structured": dump(structured),
     }
@@ -200,6 +196,16 @@ def _keep(
         folder=folder,
         log=folder / manifest.log.path if folder and manifest.log else outcome.log_path,
         payloads=payloads,
+    )
+
+
+def _collect(site: Site, manifest: Manifest, outcome: BuildOutcome, room: Workspace) -> Manifest:
+    return artifacts.collect(
+        site.settings.artifacts,
+        manifest,
+        _items(outcome, room),
+        outcome.log_path,
+        sync=lambda descriptor: _sync(site, descriptor),
     )
 
 
