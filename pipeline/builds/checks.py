@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -32,7 +32,8 @@ class Check:
 @dataclass(frozen=True)
 class Subject:
     """What is looked at. `work` is the folder that the build will fill, `local` the Maven repositories that
-    its own will start from, `memory` where slow findings are kept. `now` is the wall clock."""
+    its own will start from, `memory` where slow findings are kept. `now` is the wall clock.
+    `offered` says whether a package could be installed; only a check that fails asks."""
 
     tree: Tree
     recipe: Recipe
@@ -47,6 +48,7 @@ class Subject:
     installed: Installed = field(default_factory=Installed)
     head: resolution.Head = resolution.http_head
     architecture: str = "amd64"
+    offered: Callable[[str], bool] = debcontrol.query_offered
 
 
 def installed_packages(findings: Findings | None = None) -> Installed:

@@ -7,12 +7,15 @@ A clause that cannot be understood is kept as text and counts as unsatisfied; no
 from __future__ import annotations
 
 import functools
+import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from pipeline.edge import process
+from pipeline.errors import CommandFailed
 
 _ALTERNATIVE: Final = re.compile(
     r"\s*(?P<name>[A-Za-z0-9][A-Za-z0-9+._-]*)(?::[a-z0-9-]+)?\s*"
@@ -205,6 +208,18 @@ def _provides(text: str) -> Iterator[tuple[str, str]]:
         match = _ALTERNATIVE.fullmatch(part)
         if match is not None:
             yield match["name"], match["version"] or ""
+
+
+def query_offered(package: str, lists: Path = Path("/var/lib/apt/lists")) -> bool:
+    """Asks apt whether it could install a package. Where apt knows nothing yet, it may: try it and see."""
+    if not any(lists.glob("*_Packages*")):
+        return True
+    try:
+        done = process.run(["apt-cache", "policy", package], env={**os.environ, "LC_ALL": "C"}, timeout=60)
+    except CommandFailed:
+        return True
+    candidate = re.search(r"^ *Candidate: (\S+)", done.text, re.MULTILINE)
+    return candidate is not None and candidate[1] != "(none)"
 
 
 def query_installed() -> Installed:

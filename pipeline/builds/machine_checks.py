@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +11,7 @@ import psutil
 
 from pipeline.builds import debcontrol, toolchain
 from pipeline.builds.checks import Check, Subject
+from pipeline.records.builds import JavaSettings
 
 _GIB: Final = 1024**3
 _OLDEST_MAVEN: Final = "3.6"
@@ -18,6 +19,8 @@ _OLDEST_YEAR: Final = 2025
 #: A clock this far behind the commit is wrong, and not merely another one than the author's.
 _BEHIND_SECONDS: Final = 24 * 3600
 
+#: The JDK that a distribution has chosen for itself.
+_ANY_JDK: Final = "default-jdk-headless"
 #: What packaging itself calls, and the package of each.
 _PACKAGING: Final = {
     "dpkg-buildpackage": "dpkg-dev",
@@ -30,17 +33,32 @@ _PACKAGING: Final = {
 
 def check_java(subject: Subject) -> Iterator[Check]:
     """A JDK of the configured version, compiler included."""
-    wanted, have = subject.settings.java.version, subject.recipe.toolchain
+    java, have = subject.settings.java, subject.recipe.toolchain
     version = have.java if have else ""
-    package = f"openjdk-{wanted}-jdk-headless"
-    remedy = f"Install {package}, or set `java.home` to a JDK {wanted}."
-    if not version:
-        yield Check("java", False, f"there is no JDK {wanted}", remedy, (package,))
-    elif toolchain.major(version) != toolchain.major(wanted):
-        message = f"JDK {wanted} is wanted, {version} is in {have.java_home if have else '?'}"
-        yield Check("java", False, message, remedy, (package,))
-    else:
+    if version and java.takes(toolchain.major(version)):
         yield Check("java", True, f"JDK {version}")
+        return
+    number, plus, _ = java.version.partition("+")
+    wanted = f"JDK {number} or later" if plus else f"JDK {number}"
+    message = f"there is no {wanted}"
+    if version:
+        message = f"{wanted} is wanted, {version} is in {have.java_home if have else '?'}"
+    package = jdk_package(java, subject.offered)
+    if package is not None:
+        remedy = f"Install {package}, or set `java.home` to a {wanted}."
+        yield Check("java", False, message, remedy, (package,))
+        return
+    remedy = f"This distribution has none: set `java.home` to a {wanted} from elsewhere"
+    if version:
+        remedy += f", or `java.version` to {toolchain.major(version)}, if the source tree builds with that"
+    yield Check("java", False, message, f"{remedy}.")
+
+
+def jdk_package(java: JavaSettings, offered: Callable[[str], bool]) -> str | None:
+    """Returns the package of a JDK that will do and that this distribution has; None if it has none."""
+    number, plus, _ = java.version.partition("+")
+    names = [f"openjdk-{number}-jdk-headless", *([_ANY_JDK] if plus else [])]
+    return next((name for name in names if offered(name)), None)
 
 
 def check_maven(subject: Subject) -> Iterator[Check]:

@@ -46,7 +46,7 @@ _PATTERNS: Final = {
     "coordinates": re.compile(r"[A-Za-z0-9_.-]{1,200}:[A-Za-z0-9_.-]{1,200}:[A-Za-z0-9_.+-]{1,100}"),
     "sha256": re.compile(r"[0-9a-f]{64}"),
     "node_version": re.compile(r"[0-9]+\.[0-9]+\.[0-9]+"),
-    "java_version": re.compile(r"[1-9][0-9]?"),
+    "java_version": re.compile(r"[1-9][0-9]?\+?"),
     "url": re.compile(r"(?:https?://[^\s/]+|\{loopback\})/[^\s]*"),
 }
 
@@ -196,7 +196,8 @@ def _problems(build: BuildSettings, java: JavaSettings) -> Iterator[Problem]:
         if not 0 <= value <= 1e7 or (field == "timeout_seconds" and value == 0):
             yield field, f"{value} is out of range", "Give a positive number of seconds or GB."
     if not _PATTERNS["java_version"].fullmatch(java.version):
-        yield "java.version", f"{java.version!r} is no major version", 'Write a number such as "17".'
+        remedy = 'Write a number such as "17", or "17+" where later ones will do as well.'
+        yield "java.version", f"{java.version!r} is no major version", remedy
     yield from _substitute_problems(build.substitutes)
 
 

@@ -154,17 +154,21 @@ def _asked_jdk(home: Path) -> Jdk | None:
 
 
 def _choose_jdk(java: JavaSettings, environ: Mapping[str, str], jvm_folder: Path) -> Jdk | None:
-    """Returns the configured JDK, else the first of the wanted version, else the first there is."""
+    """Returns the configured JDK, else the first of the wanted version, else the nearest later one.
+
+    Where none will do, it is the first there is: the checks then name it.
+    """
     if java.home:
         return read_jdk(Path(java.home))
     wanted = major(java.version)
-    first: Jdk | None = None
+    found: list[Jdk] = []
     for home in _jdk_homes(environ, jvm_folder):
         jdk = read_jdk(home)
         if jdk is not None and jdk.major == wanted:
             return jdk
-        first = first or jdk
-    return first
+        found += [jdk] if jdk is not None else []
+    fitting = [jdk for jdk in found if java.takes(jdk.major)]
+    return min(fitting or found[:1], key=lambda jdk: jdk.major, default=None)
 
 
 def _jdk_homes(environ: Mapping[str, str], jvm_folder: Path) -> Iterator[Path]:

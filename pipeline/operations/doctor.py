@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 
-from pipeline.builds import doctor, preflight, recipe, toolchain
+from pipeline.builds import debcontrol, doctor, machine_checks, preflight, recipe, toolchain
 from pipeline.builds.checks import Check
 from pipeline.builds.debcontrol import Installed
 from pipeline.builds.recipe import CommitFacts, RecipeOverrides
@@ -17,6 +17,7 @@ from pipeline.operations.remote import probe
 from pipeline.operations.rivals import REMEDY, known_rival, look_for_rival
 from pipeline.operations.settings import masked
 from pipeline.operations.site import Site
+from pipeline.records.builds import JavaSettings
 from pipeline.records.decisions import View
 
 __all__ = ["Check", "examine", "remedies"]
@@ -57,12 +58,13 @@ def remedies(checks: Sequence[Check]) -> str | None:
 
 
 def _install(open_site: Callable[[], Site], say: Callable[[str], None]) -> None:
-    installed = preflight.installed_packages()
-    plan = doctor.base_plan(installed, cloudstack=_needs_cloudstack(open_site))
-    plan += [package for package in _missed(open_site, installed) if package not in plan]
-    say(f"Installing: {' '.join(plan)}" if plan else "Everything is installed already.")
+    plan = _plan(open_site)
     if plan:
-        doctor.install(plan)
+        # Which JDK there is to install, apt's lists say.
+        doctor.refresh()
+        plan = _plan(open_site)
+    say(f"Installing: {' '.join(plan)}" if plan else "Everything is installed already.")
+    doctor.install(plan)
 
 
 def _missed(open_site: Callable[[], Site], installed: Installed) -> list[str]:
@@ -82,12 +84,30 @@ def _refused_before(site: Site) -> list[Check]:
     return [Check("last build", False, words, f"Install {' '.join(left)}.", tuple(left))]
 
 
-def _needs_cloudstack(open_site: Callable[[], Site]) -> bool:
+def _plan(open_site: Callable[[], Site]) -> list[str]:
+    """Returns what is missing for the source that is configured; without a ledger, for the sample."""
+    installed = preflight.installed_packages()
     try:
         site = open_site()
-        return bool(site.settings.source or sites.build_config(site.state().view).cloudstack.repository)
+        view = site.state().view
+        checks, cloudstack = _machine(site, view), not _is_sampled(site, view)
     except PipelineError:
-        return False
+        checks, cloudstack = [_a_jdk()], False
+    base = doctor.base_plan(installed, cloudstack=cloudstack)
+    # What a build missed under a name that this release does not have would only stop apt.
+    before = [package for package in _missed(open_site, installed) if debcontrol.query_offered(package)]
+    return list(dict.fromkeys([*base, *doctor.install_plan(checks, installed), *before]))
+
+
+def _a_jdk() -> Check:
+    java = JavaSettings(version="17+")
+    package = machine_checks.jdk_package(java, debcontrol.query_offered)
+    found = toolchain.find(java, os.environ).toolchain.java
+    return Check("java", java.takes(toolchain.major(found)), found, None, (package,) if package else ())
+
+
+def _is_sampled(site: Site, view: View) -> bool:
+    return not (site.settings.source or sites.build_config(view).cloudstack.repository)
 
 
 def _identity(site: Site, view: View) -> list[Check]:

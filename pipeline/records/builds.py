@@ -127,8 +127,18 @@ class BuildSettings(Record):
 
 
 class JavaSettings(Record):
+    """Which JDK builds. `version` is a major version, `17`; with a plus, `17+`, later ones will do as well.
+
+    `home` is the folder of a JDK; empty has one found.
+    """
+
     version: str = "17"
     home: str = ""
+
+    def takes(self, major: int | None) -> bool:
+        """Says whether a JDK of this major version will do."""
+        wanted = int(self.version.removesuffix("+"))
+        return major is not None and (major == wanted or (self.version.endswith("+") and major > wanted))
 
 
 class Notifications(Record):

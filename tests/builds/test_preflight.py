@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import tempfile
 import threading
 import zipfile
-from collections import namedtuple
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.builds import doctor, machine_checks, preflight, recipe, resolution, tree_checks
+from pipeline.builds import debcontrol, doctor, machine_checks, preflight, recipe, resolution, tree_checks
 from pipeline.builds.checks import Check, Subject
 from pipeline.builds.debcontrol import Installed
 from pipeline.builds.poms import Dependency, Repository
@@ -455,6 +456,40 @@ def test_an_artifact_that_has_moved_is_on_disk_by_its_pom(tmp_path: Path) -> Non
     )
 
 
+# --- which JDK
+
+
+def without_jdk(subject: Subject, wanted: str, have: str, *offered: str) -> Check:
+    """Checks a machine whose only JDK has version `have`, and whose distribution has these packages."""
+    tools = TOOLS.model_copy(update={"java": have})
+    bare = with_settings(subject, {"java": {"version": wanted}, **NO_MINIMUM}, tools)
+    (check,) = machine_checks.check_java(replace(bare, offered=lambda name: name in offered))
+    return check
+
+
+def test_the_jdk_s_package_is_one_that_the_distribution_has(subject: Subject) -> None:
+    """JDK 17 where there is one; else its own, if that will do; else it is said that there is none."""
+    both = ("openjdk-17-jdk-headless", "default-jdk-headless")
+    assert without_jdk(subject, "17", "", *both).apt_packages == (both[0],)
+    assert without_jdk(subject, "17+", "", *both).apt_packages == (both[0],)
+    assert without_jdk(subject, "17+", "", both[1]).apt_packages == (both[1],)
+    check = without_jdk(subject, "17", "21.0.5+11", both[1])
+    assert (check.ok, check.apt_packages) == (False, ())
+    assert check.message.startswith("JDK 17 is wanted, 21.0.5+11 is in ")
+    assert check.remedy is not None
+    assert "This distribution has none: set `java.home` to a JDK 17 from elsewhere" in check.remedy
+    assert "`java.version` to 21" in check.remedy
+
+
+@pytest.mark.parametrize(
+    ("wanted", "have", "ok"),
+    [("17", "17.0.1", True), ("17", "21.0.1", False), ("17+", "21.0.1", True), ("17+", "11.0.2", False)],
+)
+def test_later_jdks_do_where_it_says_so(subject: Subject, wanted: str, have: str, ok: bool) -> None:
+    """`17` is that one; `17+` is that one or any later."""
+    assert without_jdk(subject, wanted, have).ok is ok
+
+
 # --- doctor
 
 
@@ -474,51 +509,110 @@ def test_the_base_of_a_bare_machine_leaves_out_what_came_another_way(tmp_path: P
     (tmp_path / "mvn").write_text("#!/bin/sh\n")
     (tmp_path / "mvn").chmod(0o755)
     plan = doctor.base_plan(Installed({"make": "4"}), cloudstack=False, path=str(tmp_path))
-    assert "openjdk-17-jdk-headless" in plan
+    assert "debhelper" in plan
     assert "maven" not in plan
     assert "make" not in plan
     assert "npm" not in plan
     assert "npm" in doctor.base_plan(Installed(), cloudstack=True, path=str(tmp_path))
 
 
-Ran = namedtuple("Ran", "words frontend")
+class Shell:
+    """Takes the commands that would be run; those that hold `refused` fail."""
+
+    def __init__(self, refused: str = "", words: str = "") -> None:
+        self.ran: list[str] = []
+        self.refused, self.words = refused, words
+
+    def __call__(self, argv: Sequence[str]) -> None:
+        self.ran.append(" ".join(argv))
+        if self.refused and self.refused in self.ran[-1]:
+            raise CommandFailed("x", stderr_tail=self.words)
 
 
-def test_root_installs_without_questions(tmp_path: Path) -> None:
-    """apt-get is told to ask nothing; missing lists are fetched first."""
-    ran: list[Ran] = []
-    doctor.install(
-        ["jq"],
-        is_root=True,
-        run=lambda words, env: ran.append(Ran(list(words), env.get("DEBIAN_FRONTEND"))),
-        lists=tmp_path,
-    )
-    assert [one.words[-1] for one in ran] == ["update", "jq"]
-    assert {one.frontend for one in ran} == {"noninteractive"}
-    assert "-y" in ran[1].words
+def test_root_installs_without_questions() -> None:
+    """apt-get is told to ask nothing, and nor do the packages."""
+    shell = Shell()
+    doctor.install(["jq"], is_root=True, run=shell)
+    (line,) = shell.ran
+    assert line.startswith("env DEBIAN_FRONTEND=noninteractive ")
+    assert " apt-get -y " in line
+    assert line.endswith(" install jq")
+
+
+def test_a_sudo_that_asks_nothing_is_used() -> None:
+    """Another user's packages are installed through sudo, with the same environment."""
+    shell = Shell()
+    with_sudo(lambda: doctor.install(["jq"], is_root=False, run=shell))
+    assert shell.ran[0] == "sudo -n true"
+    assert shell.ran[1].startswith("sudo -n env DEBIAN_FRONTEND=noninteractive ")
+    assert shell.ran[1].endswith(" install jq")
+
+
+def with_sudo(act: Callable[[], None]) -> None:
+    """Does something on a machine that has a sudo and an apt-get; neither is run."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        for name in ("sudo", "apt-get"):
+            (Path(folder) / name).write_text("#!/bin/sh\nexit 1\n")
+            (Path(folder) / name).chmod(0o755)
+        patch.setenv("PATH", folder)
+        act()
+
+
+def test_lists_are_fetched_where_they_are_missing_or_old(tmp_path: Path) -> None:
+    """Fresh lists are left alone; a failure is left to what is installed next; nobody's are not touched."""
+    for age, expected in ((None, 1), (10.0, 0), (100_000.0, 1)):
+        shell = Shell(refused="update")
+        if age is not None:
+            file = tmp_path / "x_Packages.lz4"
+            file.touch()
+            os.utime(file, (1e9 - age, 1e9 - age))
+        doctor.refresh(is_root=True, run=shell, lists=tmp_path, now=1e9)
+        assert len([line for line in shell.ran if line.endswith("apt-get -y update")]) == expected
+    shell = Shell(refused="sudo")
+    with_sudo(lambda: doctor.refresh(is_root=False, run=shell, lists=tmp_path / "none"))
+    assert shell.ran == ["sudo -n true"]
 
 
 def test_an_empty_plan_is_a_no_op() -> None:
     """Nothing is started, not even for a user who could not install anything."""
-
-    def never(words: object, env: object) -> None:
-        raise AssertionError
-
-    doctor.install([], is_root=False, run=never)
+    shell = Shell()
+    doctor.install([], is_root=False, run=shell)
+    assert shell.ran == []
 
 
 def test_everybody_else_is_told_the_line() -> None:
-    """Without root the remedy is the line to type."""
+    """Without root and without a sudo that asks nothing, the remedy is the line to type."""
     with pytest.raises(PreflightFailed) as caught:
-        doctor.install(["jq", "wget"], is_root=False)
+        doctor.install(["jq", "wget"], is_root=False, run=Shell(refused="sudo"))
     assert caught.value.remedy == "Run: sudo apt-get install -y --no-install-recommends jq wget"
 
 
-def test_apt_s_own_words_are_passed_on(tmp_path: Path) -> None:
+def test_apt_s_own_words_are_passed_on() -> None:
     """A package that apt does not know is named by apt's error line."""
-
-    def broken(words: object, env: object) -> None:
-        raise CommandFailed("x", stderr_tail="W: y\nE: Unable to locate package jqq\n")
-
+    broken = Shell(refused="install", words="W: y\nE: Unable to locate package jqq\n")
     with pytest.raises(PreflightFailed, match="Unable to locate package jqq"):
-        doctor.install(["jqq"], is_root=True, run=broken, lists=tmp_path)
+        doctor.install(["jqq"], is_root=True, run=broken)
+
+
+@pytest.mark.parametrize(
+    ("said", "offered"),
+    [
+        ("jdk:\n  Installed: (none)\n  Candidate: 17.0.1\n", True),
+        ("jdk:\n  Installed: (none)\n  Candidate: (none)\n", False),
+        ("", False),
+    ],
+)
+def test_what_apt_could_install_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, offered: bool
+) -> None:
+    """A package that is only mentioned by others has no candidate, and an unknown one has no row."""
+    (tmp_path / "apt-cache").write_text(f"#!/bin/sh\n[ $LC_ALL = C ] || exit 1\nprintf '{said}'\n")
+    (tmp_path / "apt-cache").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    (tmp_path / "x_Packages").touch()
+    assert debcontrol.query_offered("jdk", tmp_path) is offered
+
+
+def test_without_lists_any_package_may_be_there(tmp_path: Path) -> None:
+    """A machine that never fetched apt's lists knows nothing: nothing is ruled out."""
+    assert debcontrol.query_offered("anything", tmp_path)

@@ -79,6 +79,18 @@ def test_the_jdk_of_the_wanted_version_is_chosen(tmp_path: Path) -> None:
     assert found.programs["javac"] == tmp_path / "jvm" / "b-17" / "bin" / "javac"
 
 
+def test_of_later_jdks_the_nearest_is_chosen(tmp_path: Path) -> None:
+    """Where later ones will do: the wanted one, else the nearest later one, and no earlier one."""
+    jdk(tmp_path / "jvm" / "a-11", "11.0.1+2")
+    jdk(tmp_path / "jvm" / "b-25", "25.0.1+2")
+    jdk(tmp_path / "jvm" / "c-21", "21.0.1+2")
+    later = JavaSettings(version="17+")
+    assert find(tmp_path, later).toolchain.java == "21.0.1+2"
+    assert find(tmp_path, JavaSettings(version="26+")).toolchain.java == "11.0.1+2"
+    jdk(tmp_path / "jvm" / "d-17", "17.0.9+9")
+    assert find(tmp_path, later).toolchain.java == "17.0.9+9"
+
+
 def test_a_runtime_without_compiler_is_no_jdk(tmp_path: Path) -> None:
     """A folder without javac is passed over."""
     jdk(tmp_path / "jvm" / "a-17-jre", "17.0.9+9", compiler=False)
