@@ -21,6 +21,7 @@ from pipeline.errors import (
 
 _UNSAFE_VARIABLES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_NAMESPACE")
 _MOVED = re.compile(r"is at [0-9a-f]{40} but expected|reference already exists|incorrect old value", re.I)
+_LOCK_FILE = re.compile(r"Unable to create '[^'\n]+\.lock': File exists", re.I)
 _RULES: list[tuple[str, type[LedgerError], str]] = [
     (
         r"No space left|Disk quota|disk full",
@@ -31,6 +32,11 @@ _RULES: list[tuple[str, type[LedgerError], str]] = [
         r"Unable to create .*\.lock|File exists",
         LedgerRefLocked,
         "Remove the ref's .lock file on the remote once no git process runs there.",
+    ),
+    (
+        r"dubious ownership",
+        LedgerUnauthorised,
+        "It belongs to another user. Run `git config --global --add safe.directory {address}` as this user.",
     ),
     (
         r"Permission denied|Authentication failed|could not read (Username|Password)|access denied"
@@ -100,7 +106,10 @@ class GitRemote:
         last = next((line for line in lines if line.startswith("fatal: ")), lines[-1] if lines else "")
         for pattern, error, remedy in _RULES:
             if re.search(pattern, said, re.I):
-                return error(f"{self} refused: {last.strip()}", remedy=remedy)
+                file = _LOCK_FILE.search(said)
+                words = file[0] if file and error is LedgerRefLocked else last.strip()
+                remedy = remedy.format(address=masked(self.address))
+                return error(f"{self} refused: {words}", remedy=remedy)
         if status:
             return LedgerRefused(f"{self} refused: {status.split(chr(9))[-1]}", remedy=_RULES[-1][2])
         return LedgerUnreachable(

@@ -228,6 +228,7 @@ def test_ref_lock_left_behind_is_told_apart(tmp_path: Path) -> None:
     pushed = refs.push(commit(refs, None, "root"), None)
     assert pushed.kind == "refused"
     assert type(pushed.error).__name__ == "LedgerRefLocked"
+    assert "/refs/heads/ledger.lock'" in str(pushed.error)
 
 
 def test_remote_that_vanished(tmp_path: Path) -> None:
