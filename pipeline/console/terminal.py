@@ -20,6 +20,8 @@ T = TypeVar("T")
 #: A variable that makes a defect show where it happened.
 TRACEBACK_VARIABLE = "PIPELINE_TRACEBACK"
 _NARROWEST = 12
+#: Python's own 700 have it look for garbage dozens of times while a few records are compiled. This is 5 MB.
+_OBJECTS_BETWEEN_COLLECTIONS = 50_000
 #: What an error may say beside its words, for programs.
 _FIELDS = ("path", "field", "line", "rule", "reason")
 
@@ -77,6 +79,7 @@ def _open_streams() -> None:
 def collect_from_now_on() -> None:
     """Has cyclic garbage collected again, but for what is there already: all modules are imported."""
     gc.freeze()
+    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
     gc.enable()
 
 
