@@ -134,7 +134,7 @@ def read_recipe_file(name: str, recipe_dir: Path) -> RecipeFile:
         raise ConfigInvalid(
             f"The recipe {name!r} has more than {_MAXIMUM_BYTES:,} bytes", remedy="Name a recipe."
         )
-    values = load_json(data, str(path), remedy="Correct the recipe file, or name another.")
+    values = load_json(data, str(path), remedy="Correct the recipe file.")
     rules.check_layer(values, path.name, strict=True)
     rules.check_pinned_files(values, path.name, path.parent)
     return RecipeFile(path.name, values, path.parent)
