@@ -243,7 +243,8 @@ def adopt_foreign(recorded: TreeView, foreign: TreeView, tip: str, adopt: Adopt,
     """Returns the recorded tree with what is legal in a foreign one laid over it.
 
     `coordination/ledger.json` is never adopted. What is not legal keeps its bytes under
-    `coordination/quarantine/` and is named in the state; the recorded content stays in its place.
+    `coordination/quarantine/` and is named in the state; the recorded content stays in its place. What is
+    adopted in its canonical form is adopted: how somebody had laid it out is in his commit.
     """
     overlay = Overlay(recorded)
     state = read_state(recorded)
@@ -259,7 +260,7 @@ def adopt_foreign(recorded: TreeView, foreign: TreeView, tip: str, adopt: Adopt,
             adopted = adopt(path, before, after)
             if adopted.data is not None:
                 overlay.writes[path] = adopted.data
-            if adopted.data == after and after is not None:
+            if adopted.data is not None and after is not None and not adopted.reason:
                 continue
             reason = adopted.reason or "a removal by hand is not adopted"
         stored = paths.quarantine(ordinal, path) if after is not None else None

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 from pipeline.edge.memory_refs import MemoryRemote
 from pipeline.operations import journal
+from pipeline.operations import site as sites
 from pipeline.operations.journal import AttemptRecord
 from pipeline.operations.overview import overview
 from pipeline.operations.site import Site
+from pipeline.records import paths
+from tests.ledger.test_foreign import change_by_hand
 from tests.operations.conftest import COMMIT, MakeSite
 from tests.operations.test_recover import complete, die, start
 
@@ -77,3 +82,21 @@ def test_a_stranger_is_told(make_site: MakeSite) -> None:
     seen = overview(make_site("build9"))
     assert [each.name for each in seen.builders] == ["build1", "build2"]
     assert "build9, which the registry does not know" in " ".join(seen.notices)
+
+
+def test_a_change_by_hand_that_counts_is_not_told_as_one_that_does_not(
+    make_site: MakeSite, remote: MemoryRemote
+) -> None:
+    """A builder added to the registry by hand, in somebody's own layout, is there; nothing is put aside."""
+    one = make_site("build1")
+    raw = json.loads(one.state().view.read(paths.REGISTRY) or b"")
+    raw["builders"].append({"name": "build3"})
+    change_by_hand(remote, {paths.REGISTRY: json.dumps(raw).encode()})
+    seen = overview(one)
+    assert "build3" in [each.name for each in seen.builders]
+    assert seen.notices == ["Somebody changed the ledger by hand; the next transaction puts it in order."]
+    order(one, "job_a")
+    standing = one.state()
+    assert standing.state.quarantined == []
+    assert [b.name for b in sites.registry(standing.view).builders] == ["build1", "build2", "build3"]
+    assert overview(one).notices == []
