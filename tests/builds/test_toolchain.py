@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import tempfile
 import zipfile
 from pathlib import Path
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 from pipeline.builds import toolchain
 from pipeline.builds.toolchain import Found
+from pipeline.edge.findings import Findings
 from pipeline.records.builds import JavaSettings, Toolchain
 
 
@@ -192,3 +195,31 @@ def test_the_fingerprint_follows_the_versions() -> None:
     assert toolchain.fingerprint(one) == toolchain.fingerprint(one.model_copy())
     assert toolchain.fingerprint(one) != toolchain.fingerprint(one.model_copy(update={"maven": "3.9"}))
     assert len(toolchain.fingerprint(one)) == 16
+
+
+def test_a_program_is_asked_again_once_it_is_another(tmp_path: Path) -> None:
+    """A compiled program's version is known as long as its file is the same, to who keeps findings."""
+    node, findings = tmp_path / "bin" / "node", Findings(tmp_path / "findings")
+    node.parent.mkdir()
+    shutil.copy(os.path.realpath("/bin/true"), node)
+
+    def version(kept: Findings | None) -> str | None:
+        found = toolchain.find(
+            JavaSettings(),
+            {"PATH": str(node.parent)},
+            jvm_folder=tmp_path / "jvm",
+            os_release=tmp_path / "os-release",
+            system_path=str(tmp_path / "sbin"),
+            findings=kept,
+        )
+        return found.toolchain.node
+
+    said = version(findings)
+    assert said is not None
+    (kept,) = (tmp_path / "findings").glob("version-node.json")
+    kept.write_text(kept.read_text().replace(said, "v20.0.0"))
+    assert version(findings) == "v20.0.0"
+    assert version(None) == said
+    node.unlink()
+    shutil.copy(os.path.realpath("/bin/true"), node)
+    assert version(findings) == said

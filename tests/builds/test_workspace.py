@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,10 @@ from pipeline.builds.workspace import (
     leftovers,
     remove,
 )
+from pipeline.edge.findings import Findings
 from pipeline.edge.mounts import probe_mounts
 from pipeline.edge.supervisor import Supervised
-from pipeline.errors import UsageError
+from pipeline.errors import CommandFailed, UsageError
 
 
 def _yes(source: str, target: str) -> str | None:
@@ -55,6 +57,20 @@ def test_a_path_with_a_space_needs_a_namespace(tmp_path: Path) -> None:
     assert choose_place(tmp_path / "my builds", probe=_yes).fixed
     with pytest.raises(UsageError, match="my builds"):
         choose_place(tmp_path / "my builds", probe=_no)
+
+
+def test_mounts_that_were_possible_are_not_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What this process may mount is known without another process, for this folder and no other."""
+    findings = Findings(tmp_path / "findings")
+    if probe_mounts(str(tmp_path), FIXED_ROOT, findings) is not None:
+        pytest.skip("no mount namespaces here")
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
+    assert probe_mounts(str(tmp_path), FIXED_ROOT, findings) is None
+    (tmp_path / "other").mkdir()
+    with pytest.raises(CommandFailed, match="/no/such/python"):
+        probe_mounts(str(tmp_path / "other"), FIXED_ROOT, findings)
 
 
 def test_a_workspace_has_all_its_folders(tmp_path: Path) -> None:
