@@ -70,6 +70,11 @@ class Outside:
 
     def __init__(self, folder: Path) -> None:
         self.journal = folder / "outside"
+        self.started: list[subprocess.Popen[str]] = []
+
+    def story(self) -> str:
+        """Returns what every command said so far, for a test that failed."""
+        return "\n".join(f"{x.args}: {x.poll()}\n{output(x)}" for x in self.started if not x.stdout.closed)  # type: ignore[union-attr]
 
     def lines(self) -> list[tuple[float, str, str]]:
         """Returns (moment, token, word) of every line."""
@@ -87,8 +92,8 @@ class Outside:
     def wait_for(self, number: int, process: subprocess.Popen[str], seconds: float = 90.0) -> str:
         """Waits until so many have begun, and returns the last one's token."""
         there = wait_until(lambda: len(self.entered()) >= number or process.poll() is not None, seconds)
-        assert there, output(process)
-        assert len(self.entered()) >= number, output(process)
+        assert there, self.story()
+        assert len(self.entered()) >= number, self.story()
         return self.entered()[-1]
 
     def last(self, token: str) -> float:
@@ -144,6 +149,7 @@ class Builder:
         )
         process.stdout, process.stderr = out, err
         self.started.append(process)
+        self.outside.started.append(process)
         return process
 
     def invoke(self, *words: str) -> Ended:
@@ -187,8 +193,8 @@ class Builder:
         """Waits until a command says which place in the queue it has."""
         words = f"place {place} in the queue"
         there = wait_until(lambda: words in output(process)[1] or process.poll() is not None)
-        assert there, output(process)
-        assert words in output(process)[1], output(process)
+        assert there, self.outside.story()
+        assert words in output(process)[1], self.outside.story()
 
     def clean(self) -> None:
         """Ends what a failed test left running."""
