@@ -7,7 +7,8 @@ Results go to stdout, progress to stderr; every task that reads has --json.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from invoke import Collection, Context, task
@@ -23,6 +24,16 @@ def site(say: Callable[[str], None] = say, live: Callable[[Mapping[str, Any]], N
 
     collect_from_now_on()
     return make_site(say, live)
+
+
+@contextmanager
+def shown() -> Iterator[Any]:
+    """Yields this machine's Site to a task that only shows. Ends with 21 if that was what was seen last."""
+    here = site()
+    here.shows = True
+    yield here
+    if here.away is not None:
+        sys.exit(type(here.away).exit_code)
 
 
 def number(name: str, text: str, default: int) -> int:
@@ -90,8 +101,8 @@ def build(
         recipe=recipe or None,
         dry_run=dry_run,
     )
-    with screen() as shown:
-        reports = build(site(shown.say, shown.live), order)
+    with screen() as seen:
+        reports = build(site(seen.say, seen.live), order)
     sys.exit(show_build(reports, json))
 
 
@@ -103,8 +114,8 @@ def work(c: Context, once: bool = False, json: bool = False) -> None:
     from pipeline.console.live import screen
     from pipeline.operations.build import work_once
 
-    with screen() as shown:
-        reports = work_once(site(shown.say, shown.live))
+    with screen() as seen:
+        reports = work_once(site(seen.say, seen.live))
     sys.exit(show_build(reports, json))
 
 
@@ -115,7 +126,8 @@ def status(c: Context, json: bool = False) -> None:
     from pipeline.console.views import show_status
     from pipeline.operations.overview import overview
 
-    show_status(overview(site()), json)
+    with shown() as here:
+        show_status(overview(here), json)
 
 
 @task(help={"json": JSON})
@@ -165,7 +177,8 @@ def job_list(c: Context, all: bool = False, json: bool = False) -> None:
     from pipeline.console.views import show_jobs
     from pipeline.operations.queue import list_jobs
 
-    show_jobs(list_jobs(site(), everything=all), json)
+    with shown() as here:
+        show_jobs(list_jobs(here, everything=all), json)
 
 
 @task(name="show", help={"id": "job id", "json": JSON})
@@ -175,7 +188,8 @@ def job_show(c: Context, id: str, json: bool = False) -> None:
     from pipeline.console.views import show_job
     from pipeline.operations.queue import show
 
-    show_job(show(site(), id), json)
+    with shown() as here:
+        show_job(show(here, id), json)
 
 
 @task(name="cancel", help={"id": "job id", "reason": "why, for the record", "json": JSON})
@@ -218,15 +232,14 @@ def job_retry(c: Context, id: str, resume: bool = False, on: str = "", json: boo
 @told
 def job_log(c: Context, id: str, follow: bool = False) -> None:
     """Print a job's log."""
-    from pipeline.operations.logs import follow_log
     from pipeline.operations.queue import log_of
 
     if follow:
         for chunk in follow_log(site(), id):
             put_log(chunk)
-            sys.stdout.flush()
-    else:
-        put_log(log_of(site(), id).decode(errors="replace"))
+        return
+    with shown() as here:
+        put_log(log_of(here, id).decode(errors="replace"))
 
 
 # ---------------------------------------------------------------- locks
@@ -239,7 +252,8 @@ def lock_list(c: Context, json: bool = False) -> None:
     from pipeline.console.views import show_locks
     from pipeline.operations.locks import list_locks
 
-    show_locks(list_locks(site()), json)
+    with shown() as here:
+        show_locks(list_locks(here), json)
 
 
 @task(
@@ -343,8 +357,9 @@ def message_list(
     from pipeline.console.views import show_messages
     from pipeline.operations.messages import listed
 
-    shown = number("limit", limit, 50)
-    show_messages(listed(site(), unread=unread, everything=all, limit=shown), json)
+    most = number("limit", limit, 50)
+    with shown() as here:
+        show_messages(listed(here, unread=unread, everything=all, limit=most), json)
 
 
 @task(name="show", help={"id": "message id", "json": JSON})
@@ -354,7 +369,8 @@ def message_show(c: Context, id: str, json: bool = False) -> None:
     from pipeline.console.views import show_message
     from pipeline.operations.messages import show
 
-    show_message(show(site(), id), json)
+    with shown() as here:
+        show_message(show(here, id), json)
 
 
 @task(name="read", positional=["ids"], help={"ids": "message ids, with commas"})
@@ -488,7 +504,8 @@ def ledger_log(c: Context, limit: str = "", json: bool = False) -> None:
     from pipeline.console.views import show_history
     from pipeline.operations.history import log
 
-    show_history(log(site(), number("limit", limit, 50)), json)
+    with shown() as here:
+        show_history(log(here, number("limit", limit, 50)), json)
 
 
 def _group(name: str, *members: Any) -> Collection:

@@ -160,6 +160,7 @@ def put(text: str = "") -> None:
 def put_log(text: str) -> None:
     """Prints a log as it is; on a terminal, without what would steer it."""
     sys.stdout.write(printable(text, lines=True) if sys.stdout.isatty() else text)
+    sys.stdout.flush()
 
 
 def show_json(value: Any) -> None:

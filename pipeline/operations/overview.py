@@ -35,7 +35,8 @@ class BuilderView:
 class Overview:
     """The whole picture. `waiting` counts what this machine's outbox still has to deliver.
 
-    `orphans` are the jobs that a dead process of this machine has left running, `unreported` those that
+    `away` says why the ledger's remote could not be asked, if it could not: then all of this is what was seen
+    last. `orphans` are the jobs that a dead process of this machine has left running, `unreported` those that
     were built here and not reported: `recover` sees to both.
     """
 
@@ -50,6 +51,7 @@ class Overview:
     orphans: list[str] = field(default_factory=list)
     unreported: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
+    away: str | None = None
 
 
 def overview(site: Site) -> Overview:
@@ -58,7 +60,7 @@ def overview(site: Site) -> Overview:
     view = standing.view
     jobs = sites.jobs(view).jobs
     beats = _heartbeats(site)
-    shown = [_builder_view(site, b, view, beats.get(b.name)) for b in sites.registry(view).builders]
+    shown = [_builder_view(site, b, view, beats) for b in sites.registry(view).builders]
     waiting = len(site.ledger.store.entries())
     unreported = _unreported(site)
     orphans = [job for job in _orphans(site, view) if job not in unreported]
@@ -87,6 +89,7 @@ def overview(site: Site) -> Overview:
         orphans=orphans,
         unreported=unreported,
         notices=notices,
+        away=site.away.message if site.away else None,
     )
 
 
@@ -113,13 +116,17 @@ def _unreported(site: Site) -> list[str]:
 
 
 def _builder_view(
-    site: Site, builder: Builder, view: View, beat: tuple[str, Heartbeat] | None
+    site: Site, builder: Builder, view: View, beats: dict[str, tuple[str, Heartbeat]] | None
 ) -> BuilderView:
     problem, said = None, None
     try:
         said = sites.status(view, builder.name)
     except PipelineError as exc:
         problem = exc.message
+    if beats is None:
+        health = Health("unknown", None, "the ledger does not answer")
+        return BuilderView(builder.name, builder, said, health, problem)
+    beat = beats.get(builder.name)
     unchanged, changed = 0.0, False
     if beat is not None:
         unchanged, changed = _observe(site, builder.name, beat[0])
@@ -144,7 +151,10 @@ def _observe(site: Site, builder: str, oid: str) -> tuple[float, bool]:
     return 0.0, here
 
 
-def _heartbeats(site: Site) -> dict[str, tuple[str, Heartbeat]]:
+def _heartbeats(site: Site) -> dict[str, tuple[str, Heartbeat]] | None:
+    """Reads every builder's heartbeat; None while the remote does not answer."""
+    if site.away is not None:
+        return None
     _, refs = site.ledger.refs.beats(paths.HEARTBEAT_PREFIX)
     data = site.ledger.refs.beat_data(list(refs))
     found = {}

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from pipeline.edge.clock import Clock
 from pipeline.edge.identity import Processes, Randomness, boot_id, machine_id
 from pipeline.edge.ref_store import RefStore
-from pipeline.errors import Fenced, LeaseHeld, LedgerMissing, NotALedger, NotFound, PipelineError, Refused
+from pipeline.errors import (
+    Fenced,
+    LeaseHeld,
+    LedgerMissing,
+    LedgerUnreachable,
+    NotALedger,
+    NotFound,
+    PipelineError,
+    Refused,
+)
 from pipeline.ledger.history import Standing
 from pipeline.ledger.ledger import Ledger
 from pipeline.operations.heart import Heart
@@ -48,7 +59,9 @@ class Site:
     as they change, where there is a line that can. `step` is told each point on which a crash could fall.
     `open_refs` opens another ref store on the same remote, for another thread. `machine` and `boot` tell
     this machine, and this boot of it, from every other. A lease is renewed at most every `least_interval`
-    seconds.
+    seconds. `shows` marks a task that
+    only shows: while the remote does not answer it settles for what this machine saw last, which is said,
+    and `away` then holds why.
     """
 
     settings: LocalSettings
@@ -67,6 +80,8 @@ class Site:
     least_interval: float = 0.0
     machine: Callable[[], str] = machine_id
     boot: Callable[[], str] = boot_id
+    shows: bool = False
+    away: LedgerUnreachable | None = None
 
     def ask(self, request: Mapping[str, Any], **options: Any) -> dict[str, Any]:
         """Transacts one request in this builder's name; returns the outcome's value.
@@ -96,9 +111,16 @@ class Site:
     def state(self, *, fresh: bool = True) -> Standing:
         """Returns the ledger's state; by default as the remote has it now."""
         try:
-            return self.ledger.view(fresh=fresh)
+            return self.ledger.view(fresh=fresh and self.away is None)
         except LedgerMissing as exc:
             raise missing(self.ledger.refs, self.settings, exc) from exc
+        except LedgerUnreachable as exc:
+            if not self.shows or self.ledger.store.tip() is None:
+                raise
+            standing = self.ledger.view(fresh=False)
+            self.away = exc
+            self.say(f"{exc.message}\n{self._last_seen(standing.tip)}")
+            return standing
 
     def survey(self) -> tuple[Standing, dict[str, Heartbeat]]:
         """Returns the ledger's state and every builder's heartbeat as the remote has them now: one read."""
@@ -111,6 +133,22 @@ class Site:
             with suppress(PipelineError):
                 beats[ref.removeprefix(paths.HEARTBEAT_PREFIX)] = load(Heartbeat, data, ref)
         return standing, beats
+
+    def _last_seen(self, tip: str) -> str:
+        """Says in words how old the state of a commit is."""
+        found = self.ledger.refs.read(tip)
+        made = re.search(rb"^committer .* (\d{1,12}) [+-]\d{4}$", found.data, re.MULTILINE) if found else None
+        when = datetime.fromtimestamp(int(made[1]), UTC) if made else None
+        age = f", {_age((self.clock.now() - when).total_seconds())} ago" if when else ""
+        of = f" of {when:%Y-%m-%d %H:%M:%S} UTC" if when else ""
+        return f"Shown is what this machine saw last: commit {tip[:12]}{of}{age}."
+
+
+def _age(seconds: float) -> str:
+    for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(seconds, 0.0):.0f} s"
 
 
 def accepted(outcome: Mapping[str, Any]) -> dict[str, Any]:
