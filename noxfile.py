@@ -18,7 +18,7 @@ import nox
 ROOT = Path(__file__).parent
 RUNNING = "{}.{}".format(*sys.version_info)
 VERSIONS = sorted({"3.11", "3.12", "3.13", "3.14", RUNNING}, key=lambda version: int(version.split(".")[1]))
-OWN_SESSIONS = ("cluster", "bench", "platforms")
+OWN_SESSIONS = ("cluster", "simulation", "bench", "platforms")
 #: The Mavens that users have, and the next one. The binary distribution is an artifact of Maven Central.
 MAVENS = ("3.6.3", "3.8.8", "3.9.11", "4.0.0-rc-5")
 

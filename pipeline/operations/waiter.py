@@ -18,7 +18,6 @@ from typing import Any
 
 from pipeline.coordination import leases
 from pipeline.coordination.leases import Silence, granting_op
-from pipeline.edge.identity import boot_id
 from pipeline.errors import LeaseHeld, LedgerBusy, LedgerUnreachable, OutcomeUnknown, PipelineError, Refused
 from pipeline.ledger.history import Standing
 from pipeline.operations import site as sites
@@ -251,7 +250,7 @@ class _Place:
         return found
 
     def _observe(self, name: str, nonce: str | None, lock: str | None = None) -> Silence:
-        now, boot = self._site.clock.boottime(), boot_id()
+        now, boot = self._site.clock.boottime(), self._site.boot()
         before = self._seen.get(name) or (self._recall(lock, name) if lock else None)
         after = before.feed(now, nonce, boot) if before else Silence(nonce, now, now, boot)
         self._seen[name] = after

@@ -1,0 +1,281 @@
+"""The checker: follows the branch commit by commit, computes each again, and applies every invariant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from pipeline.coordination.draft import Draft
+from pipeline.edge.git_objects import EMPTY_TREE, Object, TreeView, changed_paths
+from pipeline.ledger import chain
+from pipeline.ledger.check import recompute
+from pipeline.records import paths
+from pipeline.records.decisions import Context, View
+from pipeline.records.ledger import Evidence, Transaction
+from pipeline.records.locks import Token
+from tests.simulation.invariants import INVARIANTS, History, State, Step, violated
+
+if TYPE_CHECKING:
+    from tests.simulation.node import Node
+    from tests.simulation.world import World
+
+#: A newer version of the records than every node's: the checker reads what any of them wrote.
+NEWEST = 99
+#: The product's own functions as they were when this was imported: a mutant is judged by the right ones.
+_read_record = chain.read_record
+_FILES = (paths.JOBS, paths.LOCKS, paths.LEDGER, paths.MESSAGES, paths.MAILBOX)
+
+
+class Link:
+    """One commit of the chain, and what its tree holds."""
+
+    __slots__ = ("commit", "foreign", "highest", "landed", "ops", "record", "state", "tree")
+
+    def __init__(self, commit: str, tree: TreeView, state: State, landed: float) -> None:
+        self.commit, self.tree, self.state, self.landed = commit, tree, state, landed
+        self.record: Transaction | None = None
+        self.ops: list[str] = []
+        self.highest = Token(0, 0, "-")
+        self.foreign = False
+
+
+class Checker:
+    """The chain as it stands. `applied` are its operations, `abandoned` those of chains given up."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.links: list[Link] = []
+        self.where: dict[str, int] = {}
+        self.applied: dict[str, dict[str, Any]] = {}
+        self.abandoned: dict[str, dict[str, Any]] = {}
+        self.history = History()
+        self.commits = 0
+        self.transactions = 0
+        #: The last tip that each node's store has seen, kept apart from the store.
+        self.seen: dict[str, str] = {}
+        self._refs = _Refs(world)
+
+    @property
+    def state(self) -> State:
+        return self.links[-1].state
+
+    def begin(self, commit: str) -> None:
+        """Starts with the ledger's first commit."""
+        tree = TreeView(self._refs.read, self._commit(commit).tree)
+        self.links.append(Link(commit, tree, self._state(tree, None), self.world.scheduler.now))
+        self.where[commit] = 0
+
+    def views_since(self, moment: float) -> Iterator[View]:
+        """Yields the states that were the tip's at some time since a moment, the latest first."""
+        for link in reversed(self.links):
+            yield self._standing(link)
+            if link.landed < moment:
+                return
+
+    # ------------------------------------------------------------ what moves the branch
+
+    def landed(self, commit: str, before: str | None) -> None:
+        """A push moved the branch: everything is checked here."""
+        witness, last = self.world.witness, self.links[-1]
+        self.commits += 1
+        if before != last.commit or before not in self._commit(commit).parents:
+            violated("only-children-land", f"{commit[:10]} replaced {str(before)[:10]} and is no child of it")
+        record = _read_record(self._commit(commit), NEWEST)
+        if record is None:
+            violated("only-transactions-land", f"{commit[:10]} carries no record that is bound to it")
+            return
+        link = Link(
+            commit, TreeView(self._refs.read, record.tree, last.tree), last.state, self.world.scheduler.now
+        )
+        base = last if not last.foreign else self._recorded()
+        link.state, link.record = self._state(link.tree, base), record
+        problem = recompute(self._refs, record, self.world.decide, self.world.adopt)
+        if problem:
+            violated("trees-compute-again", problem)
+        for entry in record.entries:
+            self.transactions += 1
+            if entry.op in self.applied:
+                violated("applied-once", f"{entry.op} ({entry.request}) lands again in {commit[:10]}")
+            self.applied[entry.op] = entry.outcome
+            link.ops.append(entry.op)
+            witness.landed(entry.op, entry.request, entry.outcome, commit)
+        step = self._step(link, base, record, last)
+        pusher, seen, _ = witness.pushers.get(commit, (None, None, None))
+        self._facts(step, pusher, last.foreign)
+        if pusher is not None:
+            self._writer(step, pusher, seen)
+        for check in INVARIANTS:
+            check(step)
+        self._epochs(step)
+        link.highest = self._highest(step)
+        self._append(link)
+
+    def foreign(self, commit: str) -> None:
+        """Somebody committed by hand on the tip."""
+        last = self.links[-1]
+        link = Link(commit, last.tree, last.state, self.world.scheduler.now)
+        link.foreign, link.highest = True, last.highest
+        self._append(link)
+
+    def rewound(self, commit: str) -> None:
+        """The remote lost everything after a commit of the chain."""
+        position = self.where[commit]
+        for link in self.links[position + 1 :]:
+            for op in link.ops:
+                self.abandoned[op] = self.applied.pop(op)
+            del self.where[link.commit]
+        del self.links[position + 1 :]
+        self.history.rewind(position)
+
+    def put_back(self, link: list[Link]) -> None:
+        """The remote has again what it had lost."""
+        for each in link:
+            for op in each.ops:
+                self.applied[op] = self.abandoned.pop(op)
+            self._append(each)
+
+    def _append(self, link: Link) -> None:
+        self.where[link.commit] = len(self.links)
+        self.links.append(link)
+        if len(self.links) > 3:
+            self.links[-3].tree = TreeView(self._refs.read, self.links[-3].tree.root)
+
+    # ------------------------------------------------------------ beside the step itself
+
+    def _facts(self, step: Step, pusher: Node | None, adopting: bool) -> None:
+        """history-grows-by-facts: a commit changes a fact, or ends the doubt of a push that came before."""
+        if adopting or step.record.closes or any(path != paths.LEDGER for path in step.changed):
+            return
+        bare = {"ordinal": 0, "writers": {}}
+        if step.after.ledger.model_copy(update=bare) != step.before.ledger.model_copy(update=bare):
+            return
+        attempts = self.world.witness.attempts
+        keys = [
+            (pusher.name if pusher else "", step.record.parent or "", e.sequence) for e in step.record.entries
+        ]
+        if all(attempts.get(key, 0) < 2 for key in keys) and (
+            pusher and pusher.name not in self.world.witness.odd_disks
+        ):
+            violated(
+                "history-grows-by-facts",
+                f"{step.commit[:10]} says nothing new: {step.record.entries[0].request}",
+            )
+
+    def _writer(self, step: Step, pusher: Node, seen: str | None) -> None:
+        """settled-below-what-is-held, result-goes-first and rewind-is-noticed, of the store that pushed."""
+        for entry in step.record.entries:
+            if (
+                entry.request["kind"] == "job.requeue"
+                and entry.outcome["ok"]
+                and pusher.builder == entry.request["builder"]
+            ):
+                waits = f'%"kind": "job.complete"%"token": "{entry.request["token"]}"%'
+                asked = (
+                    "select count(*) from entries where outcome is null and sequence < ? and request like ?"
+                )
+                if pusher.disk.execute(asked, (entry.sequence, waits)).fetchone()[0]:
+                    violated(
+                        "result-goes-first", f"{entry.request} overtook a result that waits in the outbox"
+                    )
+        record, odd = step.record, self.world.witness.odd_disks
+        held = pusher.disk.execute("select min(sequence) from entries").fetchone()[0]
+        mine = step.after.ledger.writers.get(record.writer)
+        writer = pusher.disk.execute("select value from meta where key='writer'").fetchone()
+        own = writer is not None and writer[0] == record.writer and pusher.name not in odd
+        if own and mine is not None and held is not None and mine.settled >= held:
+            violated("settled-below-what-is-held", f"{record.writer} settled {mine.settled} and holds {held}")
+        if seen is not None and pusher.name not in odd and seen not in self.where:
+            given_up = step.after.ledger.abandoned_tips
+            if not any(tip == seen or self.world.server.contains(tip, seen) for tip in given_up):
+                violated(
+                    "rewind-is-noticed",
+                    f"{pusher.name} has seen {seen[:10]}, which the branch lacks, and writes",
+                )
+
+    def _epochs(self, step: Step) -> None:
+        """epochs-differ: every repair begins an epoch that no other ever began."""
+        epoch = step.after.ledger.epoch
+        if epoch != step.before.ledger.epoch:
+            if epoch < step.before.ledger.epoch or self.history.epochs.get(epoch, step.commit) != step.commit:
+                violated("epochs-differ", f"{step.commit[:10]} begins epoch {epoch} again")
+            self.history.epochs[epoch] = step.commit
+
+    def _highest(self, step: Step) -> Token:
+        highest = step.highest
+        if step.after.jobs is step.before.jobs and step.after.locks is step.before.locks:
+            return highest
+        before = {e.token for e in (*step.before.jobs.jobs, *step.before.locks.locks)}
+        for each in (*step.after.jobs.jobs, *step.after.locks.locks):
+            if each.token and each.token not in before:
+                self.history.tokens[each.token] = step.commit
+                token = Token.parse(each.token)
+                if (token.epoch, token.counter) > (highest.epoch, highest.counter):
+                    highest = token
+        return highest
+
+    # ------------------------------------------------------------ states
+
+    def _step(self, link: Link, base: Link, record: Transaction, last: Link) -> Step:
+        paths_changed = changed_paths(base.tree, link.tree)
+        before = base.state
+        if last.foreign:
+            draft = Draft(self._standing(last), _EVIDENCE, _CONTEXT)
+            before = State(draft.jobs, draft.locks, draft.ledger, draft.messages, draft.mailbox)
+        return Step(
+            commit=link.commit,
+            position=len(self.links),
+            before=before,
+            after=link.state,
+            record=record,
+            changed={path: link.tree.read(path) for path in paths_changed},
+            existed=frozenset(path for path in paths_changed if base.tree.entry(path) is not None),
+            history=self.history,
+            highest=last.highest,
+            by_hand=last.foreign,
+            alive=self.world.alive,
+        )
+
+    def _state(self, tree: TreeView, like: Link | None) -> State:
+        draft = Draft(tree, _EVIDENCE, _CONTEXT)
+        if like is None:
+            return State(draft.jobs, draft.locks, draft.ledger, draft.messages, draft.mailbox)
+        same = [tree.entry(path) == like.tree.entry(path) for path in _FILES]
+        old = like.state
+        return State(
+            old.jobs if same[0] else draft.jobs,
+            old.locks if same[1] else draft.locks,
+            old.ledger if same[2] else draft.ledger,
+            old.messages if same[3] else draft.messages,
+            old.mailbox if same[4] else draft.mailbox,
+        )
+
+    def _recorded(self) -> Link:
+        return next(link for link in reversed(self.links) if not link.foreign)
+
+    def _standing(self, link: Link) -> View:
+        """Returns what a decision on a commit sees: by hand, the recorded state and what was adopted."""
+        if not link.foreign:
+            return link.tree
+        position = self.where[link.commit]
+        base = next(each for each in reversed(self.links[: position + 1]) if not each.foreign)
+        by_hand = TreeView(self._refs.read, self._commit(link.commit).tree)
+        ordinal = base.state.ledger.ordinal + 1
+        return chain.adopt_foreign(base.tree, by_hand, link.commit, self.world.adopt, ordinal)
+
+    def _commit(self, oid: str) -> Any:
+        return self.world.server.commit(oid)
+
+
+_EVIDENCE = Evidence(now=datetime(2026, 1, 1, tzinfo=UTC), random="0" * 32)
+_CONTEXT = Context("checker", 0)
+
+
+class _Refs:
+    """Everything that was ever written, to read from."""
+
+    def __init__(self, world: World) -> None:
+        self._objects = world.server.objects
+
+    def read(self, oid: str) -> Object | None:
+        return self._objects.get(oid) or (EMPTY_TREE if oid == EMPTY_TREE.oid else None)

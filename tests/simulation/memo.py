@@ -1,0 +1,58 @@
+"""Results of pure functions, kept while a simulation runs: its machines read the same bytes again and again.
+
+Each is a function of immutable values only, so keeping changes nothing but the time it takes. A decision is
+never kept: the checker computes each one again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import lru_cache
+from typing import Any
+from unittest.mock import patch
+
+from pipeline.coordination import adoption
+from pipeline.edge import git_objects as objects
+from pipeline.ledger import chain, history
+from pipeline.operations import heart, lease, rescue, site
+from pipeline.records import base
+from pipeline.records.ledger import LedgerState
+
+_FUNCTIONS: tuple[tuple[Any, str, int], ...] = (
+    (objects, "parse_tree", 4096),
+    (site, "load", 512),
+    (heart, "load", 256),
+    (lease, "load", 256),
+    (rescue, "load", 256),
+    (adoption, "load", 256),
+    (chain, "read_record", 1024),
+    (history, "parse_commit", 2048),
+)
+
+
+@contextmanager
+def memoised() -> Iterator[None]:
+    """Keeps results for a while. Mutants are planted outside of it, so that nothing of them stays."""
+    with ExitStack() as stack:
+        for module, name, size in _FUNCTIONS:
+            stack.enter_context(patch.object(module, name, lru_cache(size)(getattr(module, name))))
+        stack.enter_context(patch.object(chain, "adopt_foreign", _adopting(chain.adopt_foreign)))
+        state = lru_cache(256)(lambda data, path: base.load(LedgerState, data, path))
+        stack.enter_context(patch.object(chain, "load", lambda model, data, path: state(data, path)))
+        yield
+
+
+def _adopting(real: Any) -> Any:
+    """Keeps what a foreign commit amounts to, by the two trees and what tells them."""
+    kept: dict[Any, Any] = {}
+
+    def adopt_foreign(recorded: Any, foreign: Any, tip: str, adopt: Any, ordinal: int) -> Any:
+        key = (recorded.root, foreign.root, tip, adopt, ordinal)
+        if key not in kept:
+            if len(kept) > 200:
+                kept.clear()
+            kept[key] = dict(real(recorded, foreign, tip, adopt, ordinal).writes)
+        return objects.Overlay(recorded, kept[key])
+
+    return adopt_foreign
