@@ -232,6 +232,7 @@ def job_retry(c: Context, id: str, resume: bool = False, on: str = "", json: boo
 @told
 def job_log(c: Context, id: str, follow: bool = False) -> None:
     """Print a job's log."""
+    from pipeline.operations.logs import follow_log
     from pipeline.operations.queue import log_of
 
     if follow:

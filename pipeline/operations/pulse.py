@@ -31,6 +31,7 @@ from pipeline.errors import LedgerUnreachable, PipelineError
 from pipeline.records import paths
 from pipeline.records.base import Record, dump, load
 from pipeline.records.builders import Heartbeat
+from pipeline.records.secrets import mask_values
 
 Kind = Literal["leases", "waiting"]
 
@@ -71,8 +72,9 @@ class Pulse:
         they were drawn, or draw new ones. Raises LedgerError where the remote refuses.
         """
         me = self._processes.myself()
+        said = mask_values(progress) if progress else None  # a build's own words: the remote keeps them
         for name, nonce in nonces.items():
-            entry = Entry(kind=kind, name=name, nonce=nonce, process=me, progress=progress)
+            entry = Entry(kind=kind, name=name, nonce=nonce, process=me, progress=said)
             _replace(self._place(name), dump(entry))
         with self._pushing():
             last = self._last()

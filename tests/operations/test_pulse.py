@@ -160,3 +160,13 @@ def test_what_is_no_file_stops_no_heartbeat(make_site: MakeSite, kind: str, tmp_
         place.symlink_to(tmp_path / "outside")
     pulse.renew("leases", {"1.1.mine": "mine"})
     assert beat_of(one).leases == {"1.1.mine": "mine"}
+
+
+def test_what_a_build_says_of_itself_is_masked(make_site: MakeSite) -> None:
+    """A password in a module's name does not get into a heartbeat; its nonces and numbers stay."""
+    one = make_site("build1")
+    progress = {"module": "x https://ci:hunter22@host/y", "index": 3, "total": 12}
+    one.make_pulse().renew("leases", {"1.1.a": "aa"}, progress)
+    beat = beat_of(one)
+    assert beat.leases == {"1.1.a": "aa"}
+    assert beat.progress == {**progress, "module": "x https://ci:*****@host/y"}
