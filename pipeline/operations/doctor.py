@@ -10,7 +10,7 @@ from pipeline.builds.checks import Check
 from pipeline.builds.debcontrol import Installed
 from pipeline.builds.recipe import CommitFacts, RecipeOverrides
 from pipeline.builds.tree import FolderTree
-from pipeline.errors import PipelineError
+from pipeline.errors import LedgerMissing, PipelineError
 from pipeline.operations import site as sites
 from pipeline.operations.prepare import default_recipe, preflight_memory, recipe_folder, subject
 from pipeline.operations.remote import probe
@@ -28,12 +28,13 @@ def examine(
 ) -> list[Check]:
     """Checks everything that does not depend on a branch; `install` carries the remedies out first.
 
-    What the ledger's trouble keeps from being checked is left out; that trouble is a finding. Raises
-    PreflightFailed where a remedy cannot be carried out.
+    What the ledger's trouble keeps from being checked is left out; that trouble is a finding. A host can be
+    probed before there is a ledger on it. Raises PreflightFailed where a remedy cannot be carried out.
     """
     if install:
         _install(open_site, say)
     checks: list[Check] = []
+    site: Site | None = None
     try:
         site = open_site()
         standing = site.state()
@@ -48,6 +49,8 @@ def examine(
             checks += probe(site)
     except PipelineError as exc:
         checks.append(Check("ledger", False, exc.message, exc.remedy))
+        if remote and site is not None and isinstance(exc, LedgerMissing):
+            checks += probe(site)
     return checks
 
 

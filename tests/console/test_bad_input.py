@@ -353,6 +353,20 @@ def test_a_ledger_setting_that_is_something_else(
     assert str(addresses[kind]) in ended.err
 
 
+def test_a_host_is_probed_before_there_is_a_ledger(
+    run: Run, addresses: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`doctor --remote` says what an empty repository's host does, and that `ledger.init` comes next."""
+    monkeypatch.setenv("PIPELINE_LEDGER", str(addresses["empty"]))
+    monkeypatch.setenv("SERVER_ID", "build1")
+    ended = run("doctor", "--remote", "--json")
+    found = {check["name"]: check for check in ended.json}
+    assert ended.code == 60
+    assert "invoke ledger.init" in found["ledger"]["remedy"]
+    assert found["remote: leases"]["ok"]
+    assert git("for-each-ref", cwd=addresses["empty"]) == ""
+
+
 def test_init_refuses_a_repository_of_something_else(
     run: Run, addresses: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
