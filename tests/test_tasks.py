@@ -42,6 +42,17 @@ def test_listing_loads_nothing_heavy(module: str, name: str, called: bool) -> No
     assert not HEAVY & set(lines[-1].split())
 
 
+@pytest.mark.parametrize("forbidden", [False, True])
+def test_what_is_compiled_is_kept(tmp_path: Path, forbidden: bool) -> None:
+    """A command compiles the pipeline's modules once and for all, unless Python was told to keep nothing."""
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    env |= {"PYTHONPYCACHEPREFIX": str(tmp_path / "compiled"), "PIPELINE_HOME": str(tmp_path / "home")}
+    words = [sys.executable, *(["-B"] if forbidden else []), "-m", "invoke", "config"]
+    subprocess.run(words, cwd=ROOT, env=env, capture_output=True, check=True)
+    kept = [*(tmp_path / "compiled").rglob("pipeline/operations/configuration.*.pyc")]
+    assert len(kept) == (not forbidden)
+
+
 @pytest.mark.parametrize("name", sorted(TASKS.task_names))
 def test_every_parameter_is_explained(name: str) -> None:
     """Each task says in one line what it does, and each of its parameters what it means."""

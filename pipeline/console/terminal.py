@@ -36,10 +36,13 @@ def told(body: Callable[P, T]) -> Callable[P, T]:
 
     @functools.wraps(body)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        # Invoke forbids Python to keep what it compiles, and then all is compiled again at every command.
+        sys.dont_write_bytecode = bool(sys.flags.dont_write_bytecode)
+        gc.disable()  # until all is imported: none of it is garbage, and looking takes long
+
         from pipeline.errors import Interrupted, PipelineError
 
         as_json = kwargs.get("json") is True
-        gc.disable()
         try:
             _open_streams()
             _insist_on_text(kwargs)
