@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 
 from pipeline.builds import events, tree_checks
 from pipeline.builds.artifact_sets import list_sets, plan_prune, verify
+from pipeline.builds.preflight import missed
 from pipeline.builds.recipe import RecipeOverrides, read_recipe_file, settle
 from pipeline.builds.resolution import Repository, _Memory
 from pipeline.builds.workspace import Workspace
@@ -150,6 +152,10 @@ def _commit(place: Path) -> None:
     read_record(Commit("a" * 40, (), message), 1)
 
 
+def _missed(folder: Path) -> None:
+    assert all(re.fullmatch(r"[a-z0-9][a-z0-9+.-]*", name) for name in missed(folder))
+
+
 def _facts(folder: Path) -> None:
     assert isinstance(Workspace(folder, fixed=False).facts(), dict)
 
@@ -167,6 +173,7 @@ READERS = [
     Reader("structured log", bytes_like(LINES) | damaged(LOG), events.recover, (RecordInvalid,)),
     Reader("state.json", damaged({"maven": "success"}), _placed("state.json", _facts)),
     Reader("resolved artifacts", damaged(["a:b:1"]), _placed("x", _memory)),
+    Reader("missed packages", damaged(["maven", "dpkg-dev"]), _placed("missed.json", _missed)),
     Reader("package-lock", damaged(PACKAGE_LOCK), lambda at: tree_checks.locked_modules(at.read_bytes())),
     Reader("commit message", damaged(RECORD), _commit, (RecordTooNew,)),
 ]

@@ -19,7 +19,9 @@ from typing import Final
 
 from pipeline.builds import machine_checks, tree_checks
 from pipeline.builds.checks import Check, Subject, installed_packages
-from pipeline.errors import PreflightFailed
+from pipeline.edge.plain_file import read_plain
+from pipeline.errors import PreflightFailed, RecordInvalid
+from pipeline.records.base import load_json
 
 __all__ = [
     "Check",
@@ -101,8 +103,8 @@ def remember(checks: Sequence[Check], memory: Path) -> None:
 def missed(memory: Path) -> list[str]:
     """Returns the packages that the last build's checks missed; what can be no package's name is left out."""
     try:
-        found = json.loads((memory / _MISSED).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = load_json(read_plain(memory / _MISSED), _MISSED)
+    except (OSError, RecordInvalid):
         return []
     names = found if isinstance(found, list) else []
     return [name for name in names if isinstance(name, str) and _PACKAGE.fullmatch(name)]

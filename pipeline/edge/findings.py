@@ -4,7 +4,7 @@ Asking a program for its version or dpkg for its list takes longer than all the 
 answer is kept with the facts that it depends on, and used again as long as every one of them is the same.
 
 Guarantee: an answer is never used after one of the facts named with it has changed
-(`test_an_answer_is_found_again_only_with_the_same_facts`).
+(`test_an_answer_is_found_again_only_with_the_same_facts`), nor one that a file's damage has changed.
 Non-guarantee: a fact that nobody named. Losing the folder costs the time of asking again.
 """
 
@@ -14,9 +14,12 @@ import contextlib
 import json
 import os
 import threading
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from pipeline.edge.plain_file import open_plain
 
 Facts = Sequence[Any]
 _LONGEST_BYTES = 4 << 20
@@ -38,11 +41,12 @@ class Findings:
             return find()
         place, wanted = self._folder / f"{name}.json", json.dumps(facts)
         kept = _read(place)
-        if kept is not None and kept["facts"] == wanted:
-            return kept["answer"]
+        if kept is not None and kept[0] == wanted:
+            return kept[1]
         answer = find()
         if answer is not None:
-            _write(place, json.dumps({"facts": wanted, "answer": answer}))
+            told = json.dumps(answer)
+            _write(place, json.dumps({"facts": wanted, "answer": told, "sum": zlib.crc32(told.encode())}))
         return answer
 
 
@@ -71,13 +75,17 @@ def program_facts(path: Path) -> list[Any] | None:
         return None
 
 
-def _read(place: Path) -> dict[str, Any] | None:
+def _read(place: Path) -> tuple[str, Any] | None:
+    """Returns facts and answer of a file; None for one that is not whole, or holds another answer by now."""
     try:
-        with place.open("rb", buffering=0) as file:
+        with open_plain(place) as file:
             kept = json.loads(file.read(_LONGEST_BYTES))
-    except (OSError, ValueError, RecursionError):
+        facts, told = kept["facts"], kept["answer"]
+        if not isinstance(told, str) or zlib.crc32(told.encode()) != kept["sum"]:
+            return None
+        return facts, json.loads(told)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    return kept if isinstance(kept, dict) and kept.keys() >= {"facts", "answer"} else None
 
 
 def _write(place: Path, text: str) -> None:

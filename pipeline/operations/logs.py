@@ -1,9 +1,11 @@
 """The raw log of a build, while it runs on this machine and after.
 
-waits in the queue     said, and waited for
-runs here              shown as it grows, to its last byte
-ran here               from the attempt's directory, or from what was kept of it
-runs or ran elsewhere  refused: a raw log never leaves its builder
+    waits in the queue     said, and waited for
+    runs here              shown as it grows, to its last byte
+    ran here               from the attempt's directory, or from what was kept of it
+    runs or ran elsewhere  refused
+
+A raw log never leaves its builder.
 """
 
 from __future__ import annotations
@@ -16,7 +18,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pipeline.builds.artifacts import RAW_LOG as KEPT_LOG
-from pipeline.edge.identity import machine_id
 from pipeline.edge.plain_file import open_plain
 from pipeline.errors import ArtifactsInvalid, BuildFailed, LedgerUnreachable, NotFound
 from pipeline.operations import artifacts
@@ -117,7 +118,7 @@ def _insist_on_life(site: Site, job: Job) -> None:
     view = site.state(fresh=False).view
     holder = next((lock.holder for lock in sites.locks(view).locks if lock.job_id == job.id), "")
     machine, _, process = holder.partition("/")
-    if machine == machine_id()[:16] and not site.processes.alive(process):
+    if machine == site.machine()[:16] and not site.processes.alive(process):
         raise BuildFailed(
             f"The process that ran {job.id} is dead; the log ends here.",
             failure_class="lost",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from pipeline.coordination.presence import Health, derive_health
-from pipeline.edge.identity import boot_id, machine_id
 from pipeline.errors import PipelineError
 from pipeline.operations import journal
 from pipeline.operations import site as sites
@@ -100,7 +99,7 @@ def _orphans(site: Site, view: View) -> list[str]:
     found = []
     for job in mine:
         machine, _, process = holders.get(job.id, "").partition("/")
-        if machine == machine_id()[:16] and not site.processes.alive(process):
+        if machine == site.machine()[:16] and not site.processes.alive(process):
             found.append(job.id)
     return found
 
@@ -144,10 +143,10 @@ def _observe(site: Site, builder: str, oid: str) -> tuple[float, bool]:
     """Returns for how long this machine has seen a heartbeat unchanged, and whether it ever saw it change."""
     name, now = f"heartbeat/{builder}", site.clock.boottime()
     kept = site.ledger.store.observation(name) or {}
-    since, here = kept.get("since"), kept.get("boot") == boot_id()
+    since, here = kept.get("since"), kept.get("boot") == site.boot()
     if here and kept.get("oid") == oid and isinstance(since, int | float):
         return now - since, kept.get("changed") is True
-    site.ledger.store.observe(name, {"oid": oid, "since": now, "boot": boot_id(), "changed": here})
+    site.ledger.store.observe(name, {"oid": oid, "since": now, "boot": site.boot(), "changed": here})
     return 0.0, here
 
 

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from pipeline.coordination.leases import MACHINE
-from pipeline.edge.identity import machine_id
 from pipeline.errors import Refused, StoreCloned
 from pipeline.ledger.history import record_at
 from pipeline.operations import site as sites
@@ -59,26 +59,51 @@ def look_for_rival(site: Site) -> Rival | None:
     record = standing.state.writers.get(outbox.writer)
     if record is None or record.closed:
         return None  # not born yet, or about to be reborn: nothing that was written proves anything
-    kept = site.ledger.store.observation(_NAME) or {}
+    kept = _kept(site)
     looked = {"writer": outbox.writer, "tip": standing.recorded, "ordinal": standing.state.ordinal}
-    if kept.get("tip") == looked["tip"] and kept.get("writer") == outbox.writer:
+    if kept and (kept.tip, kept.writer) == (standing.recorded, outbox.writer):
         return None
-    known = kept.get("writer") == outbox.writer
-    near = known and 0 <= standing.state.ordinal - int(kept["ordinal"]) <= _LOOKED_THROUGH
-    found = _written(site, standing.recorded, str(kept["tip"]), outbox.writer) if near else None
-    last = asdict(found) if found else kept.get("rival") if known else None
-    site.ledger.store.observe(_NAME, {**looked, "rival": last})
+    known = kept if kept and kept.writer == outbox.writer else None
+    near = known and 0 <= standing.state.ordinal - known.ordinal <= _LOOKED_THROUGH
+    found = _written(site, standing.recorded, known.tip, outbox.writer) if known and near else None
+    last = found or (known.rival if known else None)
+    site.ledger.store.observe(_NAME, {**looked, "rival": asdict(last) if last else None})
     return found
 
 
 def known_rival(site: Site) -> Rival | None:
     """Returns a rival that was seen within a day. Looks at nothing."""
-    kept = site.ledger.store.observation(_NAME) or {}
-    if not kept.get("rival") or kept.get("writer") != site.ledger.store.look().writer:
+    kept = _kept(site)
+    if kept is None or kept.rival is None or kept.writer != site.ledger.store.look().writer:
         return None
-    rival = Rival(**kept["rival"])
-    age = site.clock.now() - datetime.fromisoformat(rival.seen)
-    return rival if age <= _SHOWN else None
+    age = site.clock.now() - datetime.fromisoformat(kept.rival.seen)
+    return kept.rival if age <= _SHOWN else None
+
+
+class _Kept(NamedTuple):
+    """The last look: which life of this outbox looked, how far the ledger was, and the rival known then."""
+
+    writer: str
+    tip: str
+    ordinal: int
+    rival: Rival | None
+
+
+def _kept(site: Site) -> _Kept | None:
+    """Reads the last look; what cannot be read is none, and the look begins anew."""
+    kept = site.ledger.store.observation(_NAME) or {}
+    writer, tip, ordinal, told = (kept.get(name) for name in ("writer", "tip", "ordinal", "rival"))
+    if not (isinstance(writer, str) and isinstance(tip, str) and type(ordinal) is int):
+        return None
+    if told is None:
+        return _Kept(writer, tip, ordinal, None)
+    try:
+        rival = Rival(**told)
+        whole = all(isinstance(text, str) for text in asdict(rival).values())
+        whole = whole and datetime.fromisoformat(rival.seen).tzinfo is not None
+        return _Kept(writer, tip, ordinal, rival) if whole else None
+    except (TypeError, ValueError):
+        return None
 
 
 def busy_elsewhere(site: Site, refused: Refused) -> Refused | StoreCloned:
@@ -91,9 +116,9 @@ def busy_elsewhere(site: Site, refused: Refused) -> Refused | StoreCloned:
     if refused.reason != "busy" or lock is None:
         return refused
     machine, _, process = lock.holder.partition("/")
-    if machine == machine_id()[:16] and not site.processes.alive(process):
+    if machine == site.machine()[:16] and not site.processes.alive(process):
         return refused  # it was ours, and `recover` puts it back
-    where = "on another machine" if machine != machine_id()[:16] else "from another home on this machine"
+    where = "on another machine" if machine != site.machine()[:16] else "from another home on this machine"
     return StoreCloned(
         f"{site.builder} is at work {where}: it runs job `{lock.job_id}` (token {lock.token}).",
         remedy=f"{REMEDY} If the other one is gone for good:"

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.edge.findings import Findings, file_facts, program_facts
+from tests.garbage import damaged
 
 
 class Asked:
@@ -66,6 +71,24 @@ def test_a_damaged_file_is_no_answer(tmp_path: Path, left: bytes) -> None:
     ask = Asked("one")
     assert [Findings(tmp_path).of("x", [1], ask) for _ in range(2)] == ["one", "one"]
     assert ask.times == 1
+
+
+@given(data=st.data())
+def test_any_damage_to_a_file_is_no_answer(data: st.DataObject) -> None:
+    """Whatever became of a kept answer's bytes, what is used is what was found; and never anything else."""
+    with tempfile.TemporaryDirectory() as folder:
+        answer = {"dpkg": ["1.21", None], "debhelper": 13}
+        Findings(Path(folder)).of("x", [1], lambda: answer)
+        place = Path(folder) / "x.json"
+        kept = json.loads(place.read_bytes())
+        place.write_bytes(data.draw(damaged(kept)))
+        assert Findings(Path(folder)).of("x", [1], lambda: answer) == answer
+
+
+def test_what_is_no_file_hangs_nobody(tmp_path: Path) -> None:
+    """A FIFO in an answer's place is no answer."""
+    os.mkfifo(tmp_path / "x.json")
+    assert Findings(tmp_path).of("x", [1], lambda: "one") == "one"
 
 
 def test_a_folder_that_cannot_be_written_costs_only_time(tmp_path: Path) -> None:

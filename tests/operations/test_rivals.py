@@ -62,6 +62,35 @@ def test_a_rival_is_known_by_what_it_writes_later(make_site: MakeSite) -> None:
     assert known_rival(later) is None
 
 
+RIVAL = {"writer": "w", "commit": "c" * 40, "what": "job.create", "seen": "2026-01-02T03:04:05+00:00"}
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        {},
+        {"writer": "build1-writer"},
+        {"writer": "build1-writer", "tip": "t", "ordinal": "x", "rival": None},
+        {"writer": "build1-writer", "tip": "t", "ordinal": True, "rival": RIVAL},
+        {"writer": "build1-writer", "tip": "t", "ordinal": 0, "rival": []},
+        {"writer": "build1-writer", "tip": "t", "ordinal": 0, "rival": {**RIVAL, "more": 1}},
+        {"writer": "build1-writer", "tip": "t", "ordinal": 0, "rival": {**RIVAL, "commit": 7}},
+        {"writer": "build1-writer", "tip": "t", "ordinal": 0, "rival": {**RIVAL, "seen": "yesterday"}},
+        {"writer": "build1-writer", "tip": "t", "ordinal": 0, "rival": {**RIVAL, "seen": "2026-01-02"}},
+    ],
+)
+def test_a_look_that_cannot_be_read_is_none(make_site: MakeSite, kept: dict[str, object]) -> None:
+    """What was kept of another shape proves nothing: the look begins anew, and sees what comes after it."""
+    one, other = make_site("build1"), make_site("build1", place="other")
+    order(one, "job_a")
+    one.ledger.store.observe("rival", kept)
+    assert known_rival(one) is None
+    assert look_for_rival(one) is None
+    order(other, "job_b")
+    one.state()
+    assert look_for_rival(one) is not None
+
+
 def test_other_builders_and_ones_own_processes_are_no_rivals(make_site: MakeSite) -> None:
     """Neither what build2 writes nor what another process of this store writes is a second store's."""
     one, again, two = make_site("build1"), make_site("build1", "p2"), make_site("build2")
