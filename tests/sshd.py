@@ -22,8 +22,8 @@ _START_SECONDS = 15.0
 _SERVER = """\
 Port {port}
 ListenAddress {host}
-HostKey {folder}/host_key
-AuthorizedKeysFile {folder}/authorized_keys
+HostKey "{folder}/host_key"
+AuthorizedKeysFile "{folder}/authorized_keys"
 PidFile none
 UsePAM no
 StrictModes no
@@ -41,10 +41,10 @@ Host *
     HostName {host}
     Port {port}
     User {user}
-    IdentityFile {folder}/identity
+    IdentityFile "{folder}/identity"
     IdentitiesOnly yes
     IdentityAgent none
-    UserKnownHostsFile {folder}/known_hosts
+    UserKnownHostsFile "{folder}/known_hosts"
     GlobalKnownHostsFile /dev/null
     StrictHostKeyChecking yes
     BatchMode yes

@@ -1,7 +1,8 @@
-"""Runs the git commands that builds need: no prompt, no hook, no setting of the system, no secret shown.
+"""Runs the git commands that builds need: no prompt, no hook, no secret shown.
 
-Two environments. *Remote* commands keep the user's own configuration, which is where credential helpers
-and SSH keys are found; *local* ones ignore it, so that a checkout is the same whoever makes it.
+Two environments. *Remote* commands keep the user's and the system's configuration, which is where credential
+helpers, SSH keys and certificates are found; *local* ones ignore it, so that a checkout is the same whoever
+makes it.
 Credentials in an address go to git by a credential helper, two words of shell that read them from variables:
 not on a command line, not into a repository's configuration, a user's store of passwords or a message.
 Git asks it when the host does, for every repository of that host: submodules and large files need the same.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,11 +38,14 @@ _SETTINGS = {
 }
 _SECRET = re.compile(r"(?<=://)[^/@\s]+@")
 
-#: What git says of a repository that lacks objects: a partial clone, a copy that was cut.
+#: What git says of a repository that lacks objects: a partial clone, a copy that was cut. A connection that
+#: breaks off leaves an invalid pack as well, but says nothing of these.
 DAMAGED = (
     r"unable to read [0-9a-f]{40}|did not send all necessary|bad object|missing (?:blob|tree|commit)"
-    r"|unresolved deltas|invalid index-pack|is corrupt"
+    r"|unresolved deltas|is corrupt|repository corruption"
 )
+#: Lines that say no more than those before them.
+_EMPTY_WORDS = ("fatal: Could not read from remote repository.",)
 
 _FULL = r"No space left on device|Disk quota exceeded"
 
@@ -49,7 +54,7 @@ _MEANINGS = (
     (
         r"dubious ownership",
         "belongs to another user, and git refuses it",
-        "Run `git config --global --add safe.directory '{place}'` as the user who builds.",
+        "Run `git config --global --add safe.directory {place}` as the user who builds.",
     ),
     (
         r"could not read Username|could not read Password|Authentication failed|terminal prompts disabled"
@@ -63,9 +68,26 @@ _MEANINGS = (
         "Repair it, or build from a complete clone.",
     ),
     (
-        r"Host key verification failed",
+        r"Host key for .* has changed|HOST IDENTIFICATION HAS CHANGED",
+        "has another SSH host key than before",
+        "It was set up anew, or somebody stands in between: ask who runs it. Then forget the old key"
+        " (`ssh-keygen -R {host}`) and add the new one.",
+    ),
+    (
+        r"Host key verification failed|No .*host key is known",
         "has an SSH host key that this machine does not know",
-        "Check the key's fingerprint and add it to ~/.ssh/known_hosts (`ssh-keyscan`).",
+        "Check the key's fingerprint and add it to ~/.ssh/known_hosts (`ssh-keyscan {scan}`).",
+    ),
+    (
+        r"ssh: (?:\d+: )?(?:command )?not found|cannot (?:run|exec) \S*ssh",
+        "cannot be reached without SSH, which is not installed",
+        "Install openssh-client (`invoke doctor --install`).",
+    ),
+    (
+        r"certificate (?:problem|verif|subject name)|SSL certificate|self.signed certificate",
+        "has a certificate that this machine does not trust",
+        "Add its authority to the system's (`update-ca-certificates`), or name its file in $GIT_SSL_CAINFO"
+        " or git's `http.sslCAInfo`.",
     ),
     (
         r"not appear to be a git repository|not a git repository|[Rr]epository.*not found|does not exist"
@@ -74,9 +96,14 @@ _MEANINGS = (
         "Check the address: `git ls-remote {place}` has to list branches.",
     ),
     (
+        r"early EOF|unexpected disconnect|bad pack header|invalid index-pack|closed by remote host",
+        "broke off in the middle",
+        "Run the same command again; if it happens each time, look at the network.",
+    ),
+    (
         r"Could not resolve|Connection (?:refused|reset)|[Cc]onnection timed out|No route to host"
-        r"|Network is unreachable|unable to access|early EOF|hung up|Operation (?:timed out|too slow)"
-        r"|gave no answer",
+        r"|Network is unreachable|unable to access|hung up|Operation (?:timed out|too slow)"
+        r"|gave no answer|not responding|Connection closed by",
         "cannot be reached",
         "Check the network and the address, then run the same command again.",
     ),
@@ -98,6 +125,15 @@ _HELPER = (
     '!answer() { test "$1" != get || '
     f'printf \'username=%s\\npassword=%s\\n\' "${_USER}" "${_PASSWORD}"; }}; answer'
 )
+#: What tells a remote command who asks, and how the host is reached.
+_OF_THE_USER = (
+    *("HOME", "USER", "SUDO_UID", "SSH_AUTH_SOCK", "XDG_CONFIG_HOME", "TMPDIR"),
+    *("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM", "GIT_SSH", "GIT_SSH_VARIANT"),
+    *("GIT_SSL_CAINFO", "GIT_SSL_CAPATH", "SSL_CERT_FILE", "SSL_CERT_DIR"),
+    *("http_proxy", "https_proxy", "no_proxy", "all_proxy", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"),
+)
+#: No question is asked, and a host that has fallen silent is given up after a minute.
+_SSH_OPTIONS = "-o BatchMode=yes -o ConnectTimeout=15 -o ServerAliveInterval=15 -o ServerAliveCountMax=4"
 #: A user's name of at least this length, without a password, is a token.
 _TOKEN_CHARACTERS = 20
 
@@ -128,6 +164,19 @@ class Access:
     def is_local(self) -> bool:
         return self.address.startswith(("/", "file://"))
 
+    @property
+    def is_ssh(self) -> bool:
+        """Says whether git goes there by ssh: `ssh://…`, or `host:path` as scp writes it."""
+        return not self.is_local and (self.address.startswith("ssh://") or "://" not in self.address)
+
+    def ssh_host(self) -> tuple[str, str]:
+        """Returns host and port as ssh takes them; the port is empty where it is the usual one."""
+        if "://" not in self.address:
+            return self.address.partition(":")[0].rpartition("@")[2], ""
+        parts = urlsplit(self.address)
+        host, _, port = parts.netloc.rpartition("@")[2].partition(":")
+        return host, port
+
 
 def split_credentials(source: str) -> Access:
     """Parses an address. Raises UsageError for an option in disguise or a control character."""
@@ -157,36 +206,14 @@ def masked(text: str) -> str:
 def environment(access: Access | None = None, extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Returns git's whole environment: remote when `access` is given, else local. `extra` are settings."""
     settings = {**_SETTINGS, **(extra or {})}
-    env = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "GIT_CONFIG_NOSYSTEM": "1"}
+    env = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
     env |= {"GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "", "GIT_LFS_SKIP_SMUDGE": "1"}
     if access is None:
-        env |= {"GIT_CONFIG_GLOBAL": os.devnull, "HOME": "/nonexistent"}
+        env |= {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull, "HOME": "/nonexistent"}
     else:
-        for name in (
-            "HOME",
-            "USER",
-            "SUDO_UID",
-            "SSH_AUTH_SOCK",
-            "XDG_CONFIG_HOME",
-            "GIT_CONFIG_GLOBAL",
-            "TMPDIR",
-        ):
-            if name in os.environ:
-                env[name] = os.environ[name]
-        for name in (
-            "http_proxy",
-            "https_proxy",
-            "no_proxy",
-            "all_proxy",
-            "HTTPS_PROXY",
-            "NO_PROXY",
-            "ALL_PROXY",
-        ):
-            if name in os.environ:
-                env[name] = os.environ[name]
-        env["GIT_SSH_COMMAND"] = (
-            os.environ.get("GIT_SSH_COMMAND", "ssh") + " -o BatchMode=yes -o ConnectTimeout=15"
-        )
+        env |= {name: os.environ[name] for name in _OF_THE_USER if name in os.environ}
+        if "GIT_SSH" not in env:
+            env["GIT_SSH_COMMAND"] = f"{_ssh_command(access, env)} {_SSH_OPTIONS}"
         # `ext::` and its like run programs.
         env["GIT_ALLOW_PROTOCOL"] = "http:https:ssh:git" + (":file" if access.is_local else "")
     pairs = list(settings.items())
@@ -200,6 +227,14 @@ def environment(access: Access | None = None, extra: Mapping[str, str] | None = 
     for index, (key, value) in enumerate(pairs):
         env[f"GIT_CONFIG_KEY_{index}"], env[f"GIT_CONFIG_VALUE_{index}"] = key, value
     return env
+
+
+def _ssh_command(access: Access, env: Mapping[str, str]) -> str:
+    """Returns the ssh that the user has chosen for git, as git itself would find it."""
+    chosen = os.environ.get("GIT_SSH_COMMAND")
+    if chosen or not access.is_ssh:
+        return chosen or "ssh"
+    return run(["git", "config", "core.sshCommand"], env=env, check=False).text or "ssh"
 
 
 def git(
@@ -259,18 +294,28 @@ def git_long(
 def source_error(access: Access, failed: CommandFailed) -> SourceError:
     """Says what a failed git command means for the source, without its credentials."""
     said = masked(f"{failed.stderr_tail}\n{failed.message}")
+    place, (host, port) = access.address, access.ssh_host()
+    words = {
+        "place": shlex.quote(place),
+        "host": shlex.quote(f"[{host}]:{port}" if port else host),
+        "scan": shlex.join([*(["-p", port] if port else []), host]),
+    }
     for pattern, message, remedy in _MEANINGS:
-        if re.search(pattern, said):
-            place = access.address
+        found = re.search(pattern, said)
+        if found:
             return SourceError(
-                f"The source {place} {message}: {_last_words(said)}",
+                f"The source {place} {message}: {_last_words(said, found[0])}",
                 failure_class="disk" if pattern == _FULL else "source",
-                remedy=remedy.format(place=place),
+                remedy=remedy.format(**words),
             )
-    return SourceError(f"The source {access.address} cannot be used: {_last_words(said)}")
+    return SourceError(f"The source {place} cannot be used: {_last_words(said)}")
 
 
-def _last_words(said: str) -> str:
-    lines: Sequence[str] = [line.strip() for line in said.splitlines() if line.strip()]
+def _last_words(said: str, telling: str = "") -> str:
+    """Returns one line: what is wrong, and not only that something is."""
+    lines: Sequence[str] = [
+        line.strip() for line in said.splitlines() if line.strip() not in ("", *_EMPTY_WORDS)
+    ]
     fatal = [line for line in lines if line.startswith(("fatal:", "error:", "remote:", "ssh:"))]
-    return (fatal or lines or ["git said nothing"])[0][:300]
+    known = [line for line in lines if telling and telling in line]
+    return (fatal or known or lines or ["git said nothing"])[0][:300]

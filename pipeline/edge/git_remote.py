@@ -145,8 +145,11 @@ class GitRemote:
 
 
 def moved(said: str) -> bool:
-    """Says whether a refusal means that the ref was elsewhere."""
-    return _MOVED.search(said) is not None
+    """Says whether a refusal means that the ref was elsewhere.
+
+    A newer git (2.55 does) calls a ref whose lock is held by somebody `reference already exists` as well.
+    """
+    return _MOVED.search(said) is not None and not _LOCK_FILE.search(said)
 
 
 def masked(text: str) -> str:

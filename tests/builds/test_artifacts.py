@@ -207,7 +207,7 @@ def test_files_are_read_once(tmp_path: Path) -> None:
 
 
 def test_copying_takes_constant_memory(tmp_path: Path) -> None:
-    """A file of 24 MB is copied and hashed in 3 MB."""
+    """A file of 24 MB is copied and hashed in 4 MB."""
     with (tmp_path / "big").open("wb") as file:
         file.truncate(24 << 20)
     tracemalloc.start()
@@ -217,7 +217,7 @@ def test_copying_takes_constant_memory(tmp_path: Path) -> None:
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak < 3 << 20
+    assert peak < 4 << 20
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -105,9 +106,9 @@ def test_commit_ids_depend_on_paths_and_bytes_only(tmp_path: Path) -> None:
 
 def test_authors_and_dates_are_fixed(repository: Path) -> None:
     """Every commit is by the sample's author, at a time that the sample fixes."""
-    lines = git(repository, "log", "--all", "--format=%an <%ae>|%cn <%ce>|%aI|%cI").splitlines()
+    lines = git(repository, "log", "--all", "--format=%an <%ae>|%cn <%ce>|%ad|%cd", "--date=raw").splitlines()
     author = "Sample Author <sample@example.invalid>"
-    main, other = "2025-06-01T00:00:00+00:00", "2025-06-01T01:00:00+00:00"
+    main, other = (f"{int(datetime(2025, 6, 1, hour, tzinfo=UTC).timestamp())} +0000" for hour in (0, 1))
     expected = [f"{author}|{author}|{at}|{at}" for at in [main, *[other] * len(OVERLAYS)]]
     assert sorted(lines) == expected
 

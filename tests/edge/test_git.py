@@ -160,6 +160,21 @@ def test_remote_commands_never_prompt() -> None:
         ("fatal: transport 'ext' not allowed", "kind that is not allowed"),
         ("error: unable to write file: No space left on device", "the disk is full"),
         ("Host key verification failed.", "does not know"),
+        (
+            "Host key for h has changed and you asked for strict checking.\nHost key verification failed.",
+            "another SSH host key than before: Host key for h has changed",
+        ),
+        (
+            "sh: 1: ssh: not found\nfatal: Could not read from remote repository.",
+            "SSH, which is not installed",
+        ),
+        ("fatal: unable to access 'https://h/': SSL certificate problem: self-signed", "does not trust"),
+        ("fatal: unable to access 'https://h/': server certificate verification failed.", "does not trust"),
+        ("fatal: early EOF\nfatal: fetch-pack: invalid index-pack output", "broke off in the middle"),
+        (
+            "remote: fatal: unable to read 2bd5a0a98a36cc08ada88b804d3be047e6aa5b8a\nfatal: early EOF",
+            "lacks objects",
+        ),
         ("fatal: something new", "cannot be used"),
         ("", "git said nothing"),
     ],

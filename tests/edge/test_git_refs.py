@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.edge.git_refs import GitRefs
+from pipeline.edge.git_remote import moved
 from pipeline.errors import LedgerUnreachable
 
 
@@ -27,3 +28,11 @@ def test_words_on_a_cut_connection_are_no_verdict(tmp_path: Path) -> None:
     script.chmod(0o755)
     refs.remote.env["GIT_SSH_COMMAND"] = str(script)
     assert refs._push([], "refs/heads/x:refs/heads/y").kind == "unknown"
+
+
+def test_a_held_lock_is_no_lost_race() -> None:
+    """Git 2.55 says `reference already exists` of both; only what goes with it tells them apart."""
+    verdict = "!\tHEAD:refs/heads/ledger\t[remote rejected] (reference already exists)\n"
+    held = "remote: error: cannot lock ref 'refs/heads/ledger': Unable to create '/x.lock': File exists."
+    assert moved(verdict)
+    assert not moved(verdict + held)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import zlib
 from pathlib import Path
 
 import pytest
@@ -116,12 +117,13 @@ def test_maintenance_keeps_what_is_reached(tmp_path: Path, bare: Path) -> None:
     for folder in (bare, one.refs.clone.folder):
         for place in loose(folder):
             os.utime(place, (hours_ago, hours_ago))
-        for number in range(20):
-            junk = make("blob", b"junk %d" % number)
-            place = folder / "objects" / "17" / f"{number:02d}{junk.oid[4:]}"
-            place.parent.mkdir(exist_ok=True)
-            place.write_bytes(b"")
-            os.utime(place, (hours_ago, hours_ago))
+        # Whole objects: a newer git prunes nothing where one is broken.
+        for junk in (make("blob", b"junk %d" % number) for number in range(8000)):
+            if junk.oid.startswith("17"):
+                place = folder / "objects" / "17" / junk.oid[2:]
+                place.parent.mkdir(exist_ok=True)
+                place.write_bytes(zlib.compress(b"blob %d\0" % len(junk.data) + junk.data))
+                os.utime(place, (hours_ago, hours_ago))
     before = len(loose(bare))
     (bare / "objects/tmp_objdir-incoming-x").mkdir()
     one.ledger.maintain()
