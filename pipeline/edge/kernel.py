@@ -50,7 +50,12 @@ def enter_mounts(mounts: list[list[str]]) -> None:
             with open(f"/proc/self/{name}", "w") as file:
                 file.write(text)
     # Private first: a mount that is shared would appear on the host.
-    _mount("none", "/", _MS_REC | _MS_PRIVATE)
+    try:
+        _mount("none", "/", _MS_REC | _MS_PRIVATE)
+    except OSError as exc:
+        if exc.errno != errno.EINVAL:
+            raise
+        raise OSError(exc.errno, "it is no mount point (a chroot?)", "/") from exc
     for source, target in mounts:
         _mount(source, target, _MS_BIND | _MS_REC)
 
