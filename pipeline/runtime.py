@@ -17,7 +17,7 @@ from pipeline.edge.bare import make_bare
 from pipeline.edge.clock import SystemClock
 from pipeline.edge.git_objects import TreeView, parse_commit
 from pipeline.edge.git_refs import GitRefs
-from pipeline.edge.identity import SystemProcesses, SystemRandomness, machine_id
+from pipeline.edge.identity import SystemProcesses, SystemRandomness, expanded, machine_id, user_home
 from pipeline.edge.plain_file import read_plain
 from pipeline.errors import (
     ConfigInvalid,
@@ -64,14 +64,14 @@ def find_home(environment: Mapping[str, str], folder: Path) -> Found:
     A new one lies in the checkout that this package runs from, or under the user's data directory.
     """
     if environment.get("PIPELINE_HOME"):
-        return Found(Path(environment["PIPELINE_HOME"]).expanduser().absolute(), "$PIPELINE_HOME")
+        return Found(expanded(environment["PIPELINE_HOME"]).absolute(), "$PIPELINE_HOME")
     for place in (folder, *folder.parents):
         if (place / ".pipeline").is_dir():
             return Found(place / ".pipeline", "the nearest .pipeline")
     checkout = Path(__file__).resolve().parent.parent
     if (checkout / "tasks.py").exists():
         return Found(checkout / ".pipeline", "the checkout")
-    data = environment.get("XDG_DATA_HOME") or str(Path.home() / ".local/share")
+    data = environment.get("XDG_DATA_HOME") or str(user_home() / ".local/share")
     return Found(Path(data) / "cloudstack-build-pipeline", "the user's data directory")
 
 

@@ -12,7 +12,7 @@ import signal
 import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NoReturn, ParamSpec, TypeVar
+from typing import Any, NoReturn, ParamSpec, TextIO, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -55,7 +55,7 @@ def told(body: Callable[P, T]) -> Callable[P, T]:
         except KeyboardInterrupt:
             _fail(Interrupted("Interrupted."), as_json)
         except BrokenPipeError:
-            _close_stdout()
+            _to_nowhere(sys.stdout)
             sys.exit(128 + signal.SIGPIPE)  # the reader went away: `| head`
         except OSError as exc:
             _fail(_of_os_error(exc), as_json)
@@ -70,12 +70,18 @@ def told(body: Callable[P, T]) -> Callable[P, T]:
 
 
 def _open_streams() -> None:
-    """Makes both outputs take any text: a letter that the locale lacks as an escape; a closed one, all."""
-    for name in ("stdout", "stderr"):
+    """Makes both outputs take any text: a letter that the locale lacks as an escape; a closed one, all.
+
+    The number of a closed stream is free, standard input's too: the next file that is opened would get it, and
+    what a program of ours prints would land there.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
         stream = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 (for good)
-        elif isinstance(stream, io.TextIOWrapper):
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(nowhere, True)
+            setattr(sys, name, os.fdopen(nowhere, "w" if number else "r", encoding="utf-8"))
+        elif number and isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
@@ -90,7 +96,7 @@ def _fail(error: Any, as_json: bool) -> NoReturn:
     from pipeline.errors import exit_code_of
 
     code = exit_code_of(error)
-    print(f"Error: {printable(str(error), lines=True)}", file=sys.stderr)
+    say(f"Error: {error}")
     if as_json:
         more = {name: getattr(error, name) for name in _FIELDS if hasattr(error, name)}
         shown = {"name": type(error).__name__, "exit_code": code, "message": error.message}
@@ -98,7 +104,7 @@ def _fail(error: Any, as_json: bool) -> NoReturn:
             show_json({"error": {**shown, "remedy": error.remedy, **more}})
             sys.stdout.flush()
         except OSError:
-            _close_stdout()
+            _to_nowhere(sys.stdout)
     sys.exit(code)
 
 
@@ -110,7 +116,7 @@ def _of_os_error(exc: OSError) -> Exception:
     try:
         sys.stdout.flush()
     except OSError:
-        _close_stdout()  # it was the output itself; Python would complain again at exit
+        _to_nowhere(sys.stdout)  # it was the output itself; Python would complain again at exit
     remedies = {
         errno.ENOSPC: "Free space on that disk, then run the same command again.",
         errno.EDQUOT: "Free space within this user's quota, then run the same command again.",
@@ -144,15 +150,18 @@ def _insist_on_text(given: Any) -> None:
                 raise UsageError(f"The value of `{shown}` is not UTF-8 text: {value!a}.") from None
 
 
-def _close_stdout() -> None:
+def _to_nowhere(stream: TextIO) -> None:
     """Sends what is left to nowhere: Python flushes once more at exit."""
     with open(os.devnull, "w") as nowhere:  # noqa: PTH123 (a device, for its descriptor)
-        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def say(text: str) -> None:
-    """Shows progress."""
-    print(printable(text, lines=True), file=sys.stderr, flush=True)
+    """Shows progress. Where nobody reads it any more, or the disk of a log is full, nothing ends for that."""
+    try:
+        print(printable(text, lines=True), file=sys.stderr, flush=True)
+    except OSError:
+        _to_nowhere(sys.stderr)
 
 
 def put(text: str = "") -> None:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from pipeline.edge.identity import expanded
 from pipeline.edge.process import Finished, run
 from pipeline.edge.supervisor import Supervised
 from pipeline.errors import BuildFailed, CommandFailed, SourceError, UsageError
@@ -184,7 +185,7 @@ def split_credentials(source: str) -> Access:
         raise UsageError(f"{masked(source)!r} cannot be a repository's address.")
     if "://" not in source:
         is_path = "/" in source.partition(":")[0] or ":" not in source
-        return Access(str(Path(source).expanduser().resolve())) if is_path else Access(source)
+        return Access(str(expanded(source).resolve())) if is_path else Access(source)
     parts = urlsplit(source)
     user, at, host = parts.netloc.rpartition("@")
     if not at:

@@ -22,6 +22,13 @@ from pipeline.errors import (
 _UNSAFE_VARIABLES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_NAMESPACE")
 _MOVED = re.compile(r"is at [0-9a-f]{40} but expected|reference already exists|incorrect old value", re.I)
 _LOCK_FILE = re.compile(r"Unable to create '[^'\n]+\.lock': File exists", re.I)
+#: Lines with which git says of any trouble on the way that there was one; ssh's own words come before them.
+_EMPTY_WORDS = (
+    "",
+    "fatal: Could not read from remote repository.",
+    "Please make sure you have the correct access rights",
+    "and the repository exists.",
+)
 _RULES: list[tuple[str, type[LedgerError], str]] = [
     (
         r"No space left|Disk quota|disk full",
@@ -101,7 +108,7 @@ class GitRemote:
     def meaning(self, done: Finished, status: str = "") -> LedgerError:
         """Returns git's words as an error. `status` is the remote's own verdict on a ref, if there is one."""
         said = masked(f"{status}\n{done.errors}")
-        lines = [line for line in said.splitlines() if line.strip()]
+        lines = [line for line in said.splitlines() if line.strip() not in _EMPTY_WORDS]
         # Git explains itself in several lines; the first that calls itself fatal says what happened.
         last = next((line for line in lines if line.startswith("fatal: ")), lines[-1] if lines else "")
         for pattern, error, remedy in _RULES:
@@ -164,16 +171,32 @@ def environment(remote: str = "/") -> dict[str, str]:
     ssh = remote.startswith("ssh://") or ("://" not in remote and ":" in remote.partition("/")[0])
     if not ssh or "GIT_SSH" in env:
         return env
-    sockets = Path(os.environ.get("XDG_RUNTIME_DIR") or "/tmp") / f"pipeline-{os.getuid()}"
-    with suppress(FileExistsError):
-        sockets.mkdir(mode=0o700)
-    found = sockets.lstat()
-    private = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
+    sockets = _sockets()
     own = run(["git", "config", "core.sshCommand"], env=env, check=False).text
     command = env.get("GIT_SSH_COMMAND") or own or "ssh"
-    shared = f" -o ControlMaster=auto -o ControlPath={sockets}/%C -o ControlPersist=60" if private else ""
+    shared = f" -o ControlMaster=auto -o ControlPath={sockets}/%C -o ControlPersist=60" if sockets else ""
     env["GIT_SSH_COMMAND"] = (
         f"{command}{shared} -o BatchMode=yes -o ConnectTimeout=10"
         " -o ServerAliveInterval=5 -o ServerAliveCountMax=3"
     )
     return env
+
+
+def _sockets() -> Path | None:
+    """Returns a folder of this user's alone for ssh's sockets; None where none is to be had.
+
+    A name in it takes 58 bytes, and a socket's path 107 at the most. Neither git nor ssh would take a space.
+    """
+    for parent in (os.environ.get("XDG_RUNTIME_DIR"), "/tmp"):
+        folder = Path(parent or "/nonexistent") / f"pipeline-{os.getuid()}"
+        if len(os.fsencode(folder)) > 49 or re.search(r"[^\w/.+-]", str(folder)):
+            continue
+        try:
+            with suppress(FileExistsError):
+                folder.mkdir(mode=0o700)
+            found = folder.lstat()
+        except OSError:  # that folder is another user's, or was never made
+            continue
+        if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077:
+            return folder
+    return None

@@ -11,6 +11,7 @@ from typing import Protocol
 import uuid_utils
 
 from pipeline.edge.procfs import boot_id, lives, process_name
+from pipeline.errors import UsageError
 
 __all__ = [
     "Processes",
@@ -18,7 +19,9 @@ __all__ = [
     "SystemProcesses",
     "SystemRandomness",
     "boot_id",
+    "expanded",
     "machine_id",
+    "user_home",
 ]
 
 
@@ -79,3 +82,22 @@ class SystemProcesses:
 
     def alive(self, process: str) -> bool:
         return lives(process)
+
+
+def user_home() -> Path:
+    """Returns the user's home; a place that nobody has where neither $HOME nor the system knows one."""
+    try:
+        return Path.home()
+    except RuntimeError:  # a user id without an entry, as containers have them
+        return Path("/nonexistent")
+
+
+def expanded(path: str) -> Path:
+    """Returns a path with its `~` or `~user` replaced. Raises UsageError where nobody knows that home."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as exc:
+        raise UsageError(
+            f"`{path}` begins with a home directory that this machine does not know.",
+            remedy="Write the path from `/` on, or `./~…` for a folder of that name.",
+        ) from exc

@@ -18,6 +18,7 @@ from pipeline.builds.events import StructuredLogWriter
 from pipeline.builds.runner import BuildOutcome
 from pipeline.builds.substitutes import Machine
 from pipeline.builds.workspace import Workspace
+from pipeline.edge.identity import user_home
 from pipeline.edge.supervisor import Standby
 from pipeline.errors import PipelineError
 from pipeline.operations.failures import failure_of
@@ -65,7 +66,7 @@ def construct(
     with Standby() as standby:
         room, stages = _make_ready(site, job, attempt, prepared, cancelled)
         maven_home = Path(recipe.toolchain.maven_home if recipe.toolchain else "")
-        machine = Machine(os.environ, Path.home(), prepared.found.path, maven_home, settings.cache)
+        machine = Machine(os.environ, user_home(), prepared.found.path, maven_home, settings.cache)
         stand_ins = substitutes.prepare(
             recipe, room.root, room.home, room.repository, machine, prepared.recipe_folder
         )

@@ -22,6 +22,7 @@ from pipeline.builds.workspace import Place, Workspace, choose_place
 from pipeline.builds.workspace import find as find_workspace
 from pipeline.edge.findings import Findings
 from pipeline.edge.git import split_credentials
+from pipeline.edge.identity import user_home
 from pipeline.edge.mounts import probe_mounts
 from pipeline.edge.process import run
 from pipeline.errors import PreflightFailed
@@ -206,7 +207,7 @@ def subject(
         work=site.settings.work,
         now=site.clock.now(),
         environ=os.environ,
-        machine_settings=Path.home() / ".m2" / "settings.xml",
+        machine_settings=user_home() / ".m2" / "settings.xml",
         local=(site.settings.cache / "maven",),
         memory=preflight_memory(site),
         installed=preflight.installed_packages() if installed is None else installed,

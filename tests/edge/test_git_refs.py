@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from pipeline.edge.git_refs import GitRefs
-from pipeline.edge.git_remote import moved
+from pipeline.edge.git_remote import GitRemote, environment, moved
+from pipeline.edge.process import Finished
 from pipeline.errors import LedgerUnreachable
 
 
@@ -36,3 +38,31 @@ def test_a_held_lock_is_no_lost_race() -> None:
     held = "remote: error: cannot lock ref 'refs/heads/ledger': Unable to create '/x.lock': File exists."
     assert moved(verdict)
     assert not moved(verdict + held)
+
+
+def test_sockets_lie_where_they_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A runtime folder that is missing, too long for a socket or not fit for a shell is passed over."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        for folder, used in (
+            (short, True),
+            (f"{short}/not-there", False),
+            ("/run/user/x y", False),
+            (f"{short}/{'long' * 10}", False),
+        ):
+            if folder.endswith("long"):
+                Path(folder).mkdir()
+            monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
+            command = environment("git@host:ledger.git")["GIT_SSH_COMMAND"]
+            assert (f"ControlPath={folder}/" in command) is used
+            assert "BatchMode=yes" in command
+
+
+def test_ssh_s_own_words_are_passed_on() -> None:
+    """What git adds to any trouble on the way is left out of the message."""
+    remote = GitRemote("git@host:ledger.git", 1.0)
+    said = (
+        "ssh: connect to host h port 22: Connection refused\nfatal: Could not read from remote repository.\n"
+    )
+    said += "\nPlease make sure you have the correct access rights\nand the repository exists.\n"
+    error = remote.meaning(Finished(("git",), 128, b"", said.encode(), 0.1))
+    assert error.message.endswith("does not answer: ssh: connect to host h port 22: Connection refused")
