@@ -60,6 +60,20 @@ def platforms(session: nox.Session, maven: str) -> None:
 
 
 @nox.session
+def places(session: nox.Session) -> None:
+    """The installed wheel, and the main job as a user who has next to nothing; arguments go to pytest."""
+    words = (
+        "-n",
+        "auto",
+        "--dist",
+        "loadfile",
+        "tests/platforms/test_wheel.py",
+        "tests/platforms/test_places.py",
+    )
+    session.run(sys.executable, "-m", "pytest", *words, *session.posargs)
+
+
+@nox.session
 def schemas(session: nox.Session) -> None:
     """The committed JSON Schemas are those of the records."""
     session.run(sys.executable, "-m", "pipeline.records.schemas", "--check")

@@ -72,8 +72,8 @@ def told(body: Callable[P, T]) -> Callable[P, T]:
 def _open_streams() -> None:
     """Makes both outputs take any text: a letter that the locale lacks as an escape; a closed one, all.
 
-    The number of a closed stream is free, standard input's too: the next file that is opened would get it, and
-    what a program of ours prints would land there.
+    The number of a closed stream is free, standard input's too: the next file that is opened would get it,
+    and what a program of ours prints would land there.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         stream = getattr(sys, name)
