@@ -48,19 +48,24 @@ class Resolution:
 
 
 def http_head(url: str) -> int:
-    """Asks for a URL's header. Follows redirects and the proxies of the environment."""
+    """Asks for a URL's header. Follows redirects and the proxies of the environment.
+
+    A file of this machine that is there counts as found. What is no address gives no answer.
+    """
     # Here and below: HTTP and TLS take 15 ms to import, and a machine with a full cache asks nobody.
+    import http.client
     import urllib.error
     import urllib.request
 
-    request = urllib.request.Request(url, method="HEAD", headers={"User-Agent": "cloudstack-build-pipeline"})
+    headers = {"User-Agent": "cloudstack-build-pipeline"}
     try:
+        request = urllib.request.Request(url, method="HEAD", headers=headers)
         with urllib.request.urlopen(request, timeout=_REQUEST_SECONDS, context=_tls()) as reply:
-            return int(reply.status)
+            return int(reply.status or 200)
     except urllib.error.HTTPError as exc:
         with exc:
             return exc.code
-    except (OSError, ValueError, urllib.error.URLError):
+    except (OSError, ValueError, http.client.HTTPException):
         return 0
 
 

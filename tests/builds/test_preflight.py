@@ -456,6 +456,20 @@ def test_an_artifact_that_has_moved_is_on_disk_by_its_pom(tmp_path: Path) -> Non
     )
 
 
+@pytest.mark.parametrize(
+    "address", ["http://[::1", "https://ex ample/x", "${x}", "", "data:nothing", "file:///nonexistent", "x:y"]
+)
+def test_a_repository_with_an_odd_address_gives_no_answer(address: str) -> None:
+    """Whatever a pom names as a repository, asking it is no defect."""
+    assert resolution.http_head(address) == 0
+
+
+def test_a_repository_in_a_folder_is_asked(tmp_path: Path) -> None:
+    """A pom may name a folder of this machine: what is there is found."""
+    (tmp_path / "a.pom").write_text("x")
+    assert resolution.http_head((tmp_path / "a.pom").as_uri()) == 200
+
+
 # --- which JDK
 
 
