@@ -228,19 +228,26 @@ def job_retry(c: Context, id: str, resume: bool = False, on: str = "", json: boo
     print(job.id)
 
 
-@task(name="log", help={"id": "job id", "follow": "show the raw log while the job runs on this machine"})
+@task(
+    name="log",
+    help={"id": "job id", "follow": "show the raw log while the job runs on this machine", "json": JSON},
+)
 @told
-def job_log(c: Context, id: str, follow: bool = False) -> None:
+def job_log(c: Context, id: str, follow: bool = False, json: bool = False) -> None:
     """Print a job's log."""
+    from pipeline.console.views import show_log
+    from pipeline.errors import UsageError
     from pipeline.operations.logs import follow_log
     from pipeline.operations.queue import log_of
 
+    if follow and json:
+        raise UsageError("A log that is followed is no JSON value.", remedy="Leave --follow or --json out.")
     if follow:
         for chunk in follow_log(site(), id):
             put_log(chunk)
         return
     with shown() as here:
-        put_log(log_of(here, id).decode(errors="replace"))
+        show_log(id, log_of(here, id).decode(errors="replace"), json)
 
 
 # ---------------------------------------------------------------- locks

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from pipeline.console.plain import plain
-from pipeline.console.terminal import duration, printable, put, say, show_json, show_table, size
+from pipeline.console.terminal import duration, printable, put, put_log, say, show_json, show_table, size
 from pipeline.errors import ArtifactsInvalid, CheckFailed, PreflightFailed, exit_code_of
 from pipeline.operations.artifacts import ArtifactSet, Problem, PrunePlan
 from pipeline.operations.configuration import Explained
@@ -89,6 +89,14 @@ def show_job(job: Job, as_json: bool) -> None:
         show_json(plain(job))
         return
     _show_fields(plain(job))
+
+
+def show_log(job_id: str, text: str, as_json: bool) -> None:
+    """Shows a job's readable log: as it is, or in one object."""
+    if as_json:
+        show_json({"job_id": job_id, "log": text})
+        return
+    put_log(text)
 
 
 def show_message(message: Message, as_json: bool) -> None:

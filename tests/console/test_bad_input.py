@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pipeline.runtime import make_site
 from tests.console.driver import Run
 
 
@@ -162,6 +163,7 @@ def test_what_is_no_commit_is_refused(ask: Run, source: Path, commit: str, code:
         (["build", "--branch", "x", "--timeout", "1.5"], "--timeout is '1.5'"),
         (["build", "--branch", "x", "--timeout", "-3"], "-3 minutes is no timeout"),
         (["build", "--branch", "x", "--wait", "soon"], "--wait is 'soon'"),
+        (["job.log", "job_a", "--follow", "--json"], "A log that is followed is no JSON value"),
         (["build", "--branch", "x", "--timeout", "0"], "0 minutes is no timeout"),
         (["build", "--branch", "x", "--wait", "-1"], "-1 seconds cannot be waited"),
         (["build", "--branch", "x", "--on", "../x"], "'../x' cannot be the name of a builder"),
@@ -212,6 +214,16 @@ def test_what_is_not_there_ends_with_41(ask: Run, words: list[str]) -> None:
     ended = ask(*words)
     assert ended.code == 41
     assert "nope" in ended.err
+
+
+def test_a_log_is_one_json_value(run: Run, home: Path) -> None:
+    """`job.log --json` is an object with the whole log, whatever its lines hold."""
+    site = make_site()
+    order = {"kind": "job.start", "id": "job_a", "branch": "b", "commit": "a" * 40, "holder": site.holder()}
+    token = site.ask(order)["token"]
+    report = {"kind": "job.complete", "builder": "build1", "job_id": "job_a", "token": token}
+    site.ledger.transact({**report, "outcome": "succeeded"}, payloads={"log": "\x1b[2J \xdf\n".encode()})
+    assert run("job.log", "job_a", "--json").json == {"job_id": "job_a", "log": "\x1b[2J \xdf\n"}
 
 
 def test_errors_are_json_too(ask: Run) -> None:
