@@ -88,8 +88,10 @@ class Pulse:
 
     def _push(self, last: bytes | None) -> None:
         """Pushes what is to be carried now. `last` is what was pushed last, as far as this machine knows."""
-        ref, data = paths.heartbeat_ref(self._builder), dump(self._collect())
+        ref = paths.heartbeat_ref(self._builder)
         for _ in range(_TRIES):
+            # Collected AFTER `last` was read: of what is overwritten, no nonce is newer than those carried.
+            data = dump(self._collect())
             pushed = self.refs.beat(ref, data, last)
             if pushed.kind != "stale":
                 break

@@ -102,6 +102,24 @@ def test_41_a_push_of_a_killed_process_puts_no_old_nonce_back(
     assert beat_of(two).leases["t2"] == "new"
 
 
+def test_44_a_slow_push_that_is_tried_again_puts_no_old_nonce_back(
+    make_site: MakeSite, remote: MemoryRemote
+) -> None:
+    """One is so slow that it is passed over; another renews; then the slow one finds the heartbeat moved."""
+    one, two = make_site("build1"), make_site("build1", "p2")
+    holder = two.make_pulse()
+    holder.renew("leases", {"t2": "old"})
+
+    def passed_over(step: str) -> Fault:
+        remote.fault = lambda step: "none"
+        holder.renew("leases", {"t2": "new"})
+        return "none"
+
+    remote.fault = passed_over
+    one.make_pulse().renew("leases", {"t1": "a"})
+    assert beat_of(two).leases == {"t1": "a", "t2": "new"}
+
+
 def test_a_push_whose_answer_was_lost_is_built_upon(make_site: MakeSite, remote: MemoryRemote) -> None:
     """What is there in truth is read, and the next heartbeat follows it."""
     one = make_site("build1")
