@@ -1,0 +1,1 @@
+"""The protocol as bounded models in Promela, which spin checks exhaustively."""
