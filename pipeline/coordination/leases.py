@@ -194,12 +194,17 @@ def evict(draft: Draft, request: requests.LockEvict) -> Answer:
     return refused or leave(draft, waiter.op) | {"owner": waiter.owner}
 
 
-def leave(draft: Draft, op: str) -> dict[str, Any]:
-    """Takes an operation out of the queue, and gives back what it was granted."""
+def leave(draft: Draft, op: str, *, may_work: bool = False) -> dict[str, Any]:
+    """Takes an operation out of the queue, and gives back what it was granted.
+
+    `may_work`: it is not the asker that says so, who may work under it where nobody looked. Then the next
+    holder has to wait, as after a break.
+    """
     left = _drop(draft, op)
     granted = [lock for lock in granted_to(draft, op) if lock.job_id is None]
     for lock in granted:
-        free(draft, lock, _trace(lock))
+        forced = Vacancy(name=lock.name, predecessor=predecessor(lock), cautious=True)
+        free(draft, lock, forced if may_work else _trace(lock))
     serve(draft)
     return {"left": left, "released": [lock.name for lock in granted]}
 

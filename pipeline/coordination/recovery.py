@@ -17,8 +17,11 @@ def withdraw(draft: Draft, request: Withdraw) -> dict[str, Any]:
     """Undoes what an operation was granted, in the state as it is NOW.
 
     Its record may be trimmed and its locks may have changed hands: only what still bears its id is touched.
+    Its asker is dead as far as this store can know: where the store was copied, it may live and work. So a
+    lock goes as one that is broken does, and the outcome says whose it is: no asker may take it for a grant.
     """
-    return leases.leave(draft, request.op) | {"jobs": queue.undo(draft, request.op)}
+    undone = leases.leave(draft, request.op, may_work=True)
+    return undone | {"jobs": queue.undo(draft, request.op), "withdrawn": request.op}
 
 
 def leave_queue(draft: Draft, request: LockLeave) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from pipeline.records.locks import Locks
 from pipeline.records.messages import Mailbox, Messages
 from pipeline.records.requests import parse_request
 
-REDUCER_VERSION = 1
+REDUCER_VERSION = 2
 
 _DECISIONS: dict[str, Callable[[Draft, Any], Answer]] = {
     "job.create": queue.create,

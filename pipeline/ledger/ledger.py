@@ -14,11 +14,12 @@ from pipeline.edge.clock import Clock
 from pipeline.edge.identity import Processes, Randomness
 from pipeline.edge.ref_store import RefStore
 from pipeline.errors import OutcomeUnknown
+from pipeline.ledger import chain
 from pipeline.ledger.branch import Branch
 from pipeline.ledger.history import Standing
 from pipeline.ledger.leader import Leader, Settings, withdrawal
 from pipeline.ledger.store import Entry, Kind, Store
-from pipeline.records.decisions import Adopt, Decide, View
+from pipeline.records.decisions import Adopt, Decide, Refusal, View
 from pipeline.records.ledger import Evidence
 
 #: Returns a request as it may be written. What it raises is raised to the asker, and nothing is kept.
@@ -83,7 +84,7 @@ class Ledger:
                 self.store.disown(sequence)
             raise
         self.store.take(sequence)
-        return outcome
+        return _of_the_request(request, outcome)
 
     def enqueue(
         self,
@@ -190,3 +191,20 @@ class Ledger:
                 remedy="Run `invoke recover` once the remote answers again.",
             )
         self._clock.sleep(self._settings.poll * (0.5 + self._random.fraction()))
+
+
+def _of_the_request(request: Mapping[str, Any], outcome: dict[str, Any]) -> dict[str, Any]:
+    """Returns an outcome, or the refusal that it amounts to where it is not that of what was asked.
+
+    A copy of this store takes the asker for dead and can record the request as its own withdrawal.
+    """
+    value = outcome.get("value")
+    if request.get("kind") == "withdraw" or not isinstance(value, dict) or not value.get("withdrawn"):
+        return outcome
+    return chain.refusal_outcome(
+        Refusal(
+            "withdrawn",
+            "A copy of this outbox, which runs elsewhere, took this request back before it was carried out.",
+            "Ask again; and let only one of the two copies run.",
+        )
+    )

@@ -20,6 +20,7 @@ import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,6 +41,7 @@ DEAD_SECONDS = 24 * 3600.0
 #: A pusher that takes longer is passed over: it may have been stopped.
 _PUSHER_SECONDS = 5.0
 _TRIES = 4
+_NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Entry(Record):
@@ -91,7 +93,7 @@ class Pulse:
         ref = paths.heartbeat_ref(self._builder)
         for _ in range(_TRIES):
             # Collected AFTER `last` was read: of what is overwritten, no nonce is newer than those carried.
-            data = dump(self._collect())
+            data = dump(self._collect(last))
             pushed = self.refs.beat(ref, data, last)
             if pushed.kind != "stale":
                 break
@@ -103,7 +105,13 @@ class Pulse:
             )
         _replace(self._folder / "pushed.json", data)
 
-    def _collect(self) -> Heartbeat:
+    def _collect(self, last: bytes | None) -> Heartbeat:
+        """Returns what is to be carried: of the living what they drew, of the dead what `last` shows.
+
+        A dead process may live where this store was copied from, and renew on the same ref: then what this
+        disk knows of it is old.
+        """
+        there = _readable(last)
         carried: dict[str, dict[str, str]] = {"leases": {}, "waiting": {}}
         progress = None
         for place in sorted(self._folder.glob("*.json")):
@@ -116,7 +124,9 @@ class Pulse:
                 if entry is None or not (alive or recent):
                     place.unlink(missing_ok=True)
                     continue
-                carried[entry.kind][entry.name] = entry.nonce
+                nonce = entry.nonce if alive or there is None else getattr(there, entry.kind).get(entry.name)
+                if nonce is not None:
+                    carried[entry.kind][entry.name] = nonce
                 if alive:
                     progress = entry.progress or progress
         return Heartbeat(
@@ -150,6 +160,30 @@ class Pulse:
             yield
 
 
+class _Unread(dict[str, str]):
+    """The nonces of a heartbeat that cannot be read: whichever is asked for, it is the content's digest."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__()
+        self._digest = f"unread-{hashlib.sha256(data).hexdigest()[:32]}"
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self._digest
+
+
+def read_beat(data: bytes, ref: str) -> Heartbeat:
+    """Reads a heartbeat. Of one that cannot be read each nonce changes whenever its content does.
+
+    It may be of a newer version. To take it for a heartbeat without nonces would be to see silence where
+    somebody renews.
+    """
+    try:
+        return load(Heartbeat, data, ref)
+    except PipelineError:
+        unread = _Unread(data)
+        return Heartbeat.model_construct(server="", timestamp=_NEVER, leases=unread, waiting=unread)
+
+
 def _try_lock(handle: int) -> bool:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -158,11 +192,15 @@ def _try_lock(handle: int) -> bool:
     return True
 
 
-def _carries(last: bytes | None, kind: Kind, nonces: Mapping[str, str]) -> bool:
+def _readable(last: bytes | None) -> Heartbeat | None:
     try:
-        record = load(Heartbeat, last, "pushed.json") if last else None
+        return load(Heartbeat, last, "heartbeat.json") if last else None
     except PipelineError:
-        return False
+        return None
+
+
+def _carries(last: bytes | None, kind: Kind, nonces: Mapping[str, str]) -> bool:
+    record = _readable(last)
     return record is not None and nonces.items() <= getattr(record, kind).items()
 
 

@@ -12,12 +12,11 @@ from typing import Any
 
 from pipeline.coordination.leases import Silence
 from pipeline.coordination.presence import STALE_SECONDS
-from pipeline.errors import PipelineError, Refused
+from pipeline.errors import Refused
 from pipeline.operations import site as sites
+from pipeline.operations.pulse import read_beat
 from pipeline.operations.site import Site
 from pipeline.records import paths
-from pipeline.records.base import load
-from pipeline.records.builders import Heartbeat
 
 
 def rescue(site: Site) -> list[str]:
@@ -71,7 +70,4 @@ def _kept(seen: Mapping[str, Any] | None) -> Silence | None:
 
 
 def _nonce(data: bytes | None, token: str) -> str | None:
-    try:
-        return load(Heartbeat, data, "heartbeat.json").leases.get(token) if data else None
-    except PipelineError:
-        return None
+    return read_beat(data, "heartbeat.json").leases.get(token) if data else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -19,13 +18,12 @@ from pipeline.errors import (
     LedgerUnreachable,
     NotALedger,
     NotFound,
-    PipelineError,
     Refused,
 )
 from pipeline.ledger.history import Standing
 from pipeline.ledger.ledger import Ledger
 from pipeline.operations.heart import Heart
-from pipeline.operations.pulse import Pulse
+from pipeline.operations.pulse import Pulse, read_beat
 from pipeline.operations.settings import LocalSettings, masked
 from pipeline.records import paths
 from pipeline.records.base import R, load
@@ -128,11 +126,9 @@ class Site:
             standing, there = self.ledger.survey(paths.HEARTBEAT_PREFIX)
         except LedgerMissing as exc:
             raise missing(self.ledger.refs, self.settings, exc) from exc
-        beats = {}
-        for ref, data in there.items():
-            with suppress(PipelineError):
-                beats[ref.removeprefix(paths.HEARTBEAT_PREFIX)] = load(Heartbeat, data, ref)
-        return standing, beats
+        return standing, {
+            ref.removeprefix(paths.HEARTBEAT_PREFIX): read_beat(data, ref) for ref, data in there.items()
+        }
 
     def _last_seen(self, tip: str) -> str:
         """Says in words how old the state of a commit is."""

@@ -137,8 +137,19 @@ def test_27_withdrawal_finds_the_grant_in_the_state(world: World) -> None:
     """The completion record may be trimmed: the token in the lock is what says whose it is."""
     world.acquire("a", "b", as_op="gone")
     world.acquire("a", wait=True, holder="h2", as_op="next")
-    assert world.do("withdraw", op="gone") == {"left": False, "released": ["a", "b"], "jobs": []}
+    undone = world.do("withdraw", op="gone")
+    assert undone == {"left": False, "released": ["a", "b"], "jobs": [], "withdrawn": "gone"}
     assert {name: lock.holder for name, lock in world.locks.items()} == {"a": "h2"}
+
+
+def test_47_withdrawn_grant_leaves_its_trace(world: World) -> None:
+    """A copy of the store takes a living asker for dead: whoever is next waits, as after a break."""
+    world.acquire("a", as_op="lives")
+    world.acquire("a", wait=True, holder="h2", as_op="next")
+    world.do("withdraw", op="lives")
+    lock = world.locks["a"]
+    assert (lock.holder, lock.cautious) == ("h2", True)
+    assert lock.predecessor is not None
 
 
 def test_30_a_lease_outlives_two_lost_renewals(world: World) -> None:

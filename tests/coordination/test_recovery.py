@@ -20,7 +20,7 @@ def test_withdrawing_a_waiter_takes_it_out_of_the_queue(world: World) -> None:
     """Its asker is gone, so nothing must be granted to it."""
     token = world.take("a")
     world.acquire("a", wait=True, holder="h2", as_op="gone")
-    assert world.do("withdraw", op="gone") == {"left": True, "released": [], "jobs": []}
+    assert world.do("withdraw", op="gone") == {"left": True, "released": [], "jobs": [], "withdrawn": "gone"}
     world.do("lock.release", locks={"a": token})
     assert world.locks == {}
 
@@ -54,8 +54,18 @@ def test_withdrawing_what_changed_hands_touches_nothing(world: World) -> None:
     world.do("job.requeue", job_id="j1", token=first, observations={"process_dead": "x"})
     world.do("job.claim", holder="p2", builder="build2", as_op="claim-2")
     before = dict(world.files)
-    assert world.do("withdraw", op="claim-1") == {"left": False, "released": [], "jobs": []}
-    assert world.do("withdraw", op="never-was") == {"left": False, "released": [], "jobs": []}
+    assert world.do("withdraw", op="claim-1") == {
+        "left": False,
+        "released": [],
+        "jobs": [],
+        "withdrawn": "claim-1",
+    }
+    assert world.do("withdraw", op="never-was") == {
+        "left": False,
+        "released": [],
+        "jobs": [],
+        "withdrawn": "never-was",
+    }
     assert world.files == before
 
 

@@ -106,12 +106,12 @@ MUTANTS = [
     _mutant(_L, "SILENT_WHILE_WAITING TIMELY SESSIONS=1", "served", nodes=3),
     _mutant(_L, "DOES_NOT_ASK_AGAIN TIMELY SESSIONS=1", "no-dead-end"),
     _mutant(_L, "RENEWED_BY_ANOTHER TIMELY SESSIONS=1 BREAKS=0", "no-endless-run", search="cycles"),
-]
-
-FLAWS = [
     _mutant(_L, "UNREADABLE_IS_ABSENT", "one-works"),
     _mutant(_L, "WITHDRAWN_BY_A_COPY", "one-works"),
     _mutant(_T, "ATTACHED COPY LEADERS=1 KILLS=0", "acknowledged-is-applied"),
+]
+
+FLAWS = [
     _mutant(_T, "COPY_REFUSES COPY KILLS=0 UNKNOWNS=0", "refused-never-applied"),
 ]
 
