@@ -15,7 +15,7 @@ from unittest.mock import patch
 from pipeline.coordination import adoption
 from pipeline.edge import git_objects as objects
 from pipeline.ledger import chain, history
-from pipeline.operations import heart, lease, rescue, site
+from pipeline.operations import heart, lease, pulse, site
 from pipeline.records import base
 from pipeline.records.ledger import LedgerState
 
@@ -24,7 +24,7 @@ _FUNCTIONS: tuple[tuple[Any, str, int], ...] = (
     (site, "load", 512),
     (heart, "load", 256),
     (lease, "load", 256),
-    (rescue, "load", 256),
+    (pulse, "load", 256),
     (adoption, "load", 256),
     (chain, "read_record", 1024),
     (history, "parse_commit", 2048),
