@@ -2,43 +2,28 @@
 
 What lives here: loading, replacing and writing records. What must not: a rule about what they mean.
 
-Reading and printing are most of what a decision costs, so both go by element: a canonical list file is cut
-into the bytes of its elements, each parsed once (a memo of a pure function of its bytes), and an element
-that a decision leaves alone is written again from the bytes that it came from.
+List files are read and printed by element (`records.lists`): what a decision leaves alone costs nothing.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
-from functools import lru_cache
 from typing import Any, Generic, TypeVar, cast
 
 from pipeline.errors import RecordInvalid
-from pipeline.records import paths
-from pipeline.records.base import Record, dump, load
+from pipeline.records import lists, paths
+from pipeline.records.base import Record
 from pipeline.records.builders import Registry, Status
 from pipeline.records.decisions import Context, Refusal, View
-from pipeline.records.jobs import Job, JobArchive, Jobs
+from pipeline.records.jobs import Jobs
 from pipeline.records.ledger import Evidence, LedgerState
 from pipeline.records.locks import Locks, Token
-from pipeline.records.messages import Mailbox, Message, MessageArchive, Messages
+from pipeline.records.messages import Mailbox, Messages
 
 R = TypeVar("R", bound=Record)
 
 #: What a decision answers: the outcome for the asker, or why not.
 Answer = dict[str, Any] | Refusal
-
-#: Files of one long list: the list's name, and what it is made of.
-_LISTS: dict[type[Record], tuple[str, type[Record]]] = {
-    Jobs: ("jobs", Job),
-    JobArchive: ("jobs", Job),
-    Messages: ("messages", Message),
-    MessageArchive: ("messages", Message),
-}
-
-# Memos of their own, so that a flood of elements does not push out the few files that all decisions read.
-_element = lru_cache(maxsize=1024)(load)
-_whole = lru_cache(maxsize=64)(load)
 
 
 class _Slot(Generic[R]):
@@ -99,7 +84,7 @@ class Draft:
     def keep(self, path: str, data: bytes, model: type[Record] | None = None) -> None:
         """Writes bytes as they are. Raises RecordInvalid if they are not what `model` says."""
         if model is not None:
-            _whole(model, data, path)
+            lists.whole(model, data, path)
         self._kept[path] = data
 
     def exists(self, path: str) -> bool:
@@ -125,8 +110,10 @@ class Draft:
         """
         for path, record in self._after.items():
             if isinstance(record, Jobs | Messages):
-                self._check_conserved(path, _LISTS[type(record)][0])
-        files = {path: self._print(record, path) for path, record in self._after.items()} | self._kept
+                self._check_conserved(path, lists.LISTS[type(record)][0])
+        files = dict(self._kept)
+        for path, record in self._after.items():
+            files.setdefault(path, lists.print_parts(record, path, self._known))
         return {path: data for path, data in sorted(files.items()) if data != self._view.read(path)}
 
     def _check_conserved(self, path: str, name: str) -> None:
@@ -138,74 +125,13 @@ class Draft:
             raise RecordInvalid(path, name, "this change would write an id twice")
 
     def _parse(self, model: type[R], data: bytes, path: str) -> R:
-        if model not in _LISTS:
-            return cast(R, _whole(model, data, path))
-        record, fragments = _list(model, data, path)
+        if model not in lists.LISTS:
+            return lists.read(model, data, path)
+        record, fragments = lists.read_parts(model, data, path)
         self._known.update(fragments)
         return cast(R, record)
-
-    def _print(self, record: Record, path: str) -> bytes:
-        name, _ = _LISTS.get(type(record), ("", Record))
-        elements: list[Record] = getattr(record, name, [])
-        shell = _dump(replaced(record, **{name: []}) if elements else record, path)
-        _whole(type(record), shell, path)
-        if not elements:
-            return shell
-        return _join(shell, name, [self._known.get(id(each)) or _fragment(each, path) for each in elements])
 
 
 def replaced(record: R, **changes: Any) -> R:
     """Returns a copy of a record with fields replaced; it is validated when it is written."""
     return record.model_copy(update=changes)
-
-
-@lru_cache(maxsize=4)
-def _list(model: type[Record], data: bytes, path: str) -> tuple[Record, dict[int, bytes]]:
-    """Returns a list file's record, and the bytes of its elements by the identity of each."""
-    name, element = _LISTS[model]
-    shell, fragments = _cut(data, name)
-    try:
-        around = _whole(model, shell, path)
-        elements = [_element(element, fragment, path) for fragment in fragments]
-    except RecordInvalid:
-        return load(model, data, path), {}
-    if getattr(around, name):
-        return load(model, data, path), {}
-    record = replaced(around, **{name: elements})
-    return record, dict(zip(map(id, elements), fragments, strict=True))
-
-
-def _cut(data: bytes, name: str) -> tuple[bytes, list[bytes]]:
-    """Cuts a canonical file into what is around its list, and the bytes of each element.
-
-    Indentation tells where an element ends, because a JSON string holds no newline. A file that is
-    written otherwise stays whole.
-    """
-    opening = f'\n  "{name}": ['.encode()
-    start = data.find(opening + b"\n    {")
-    end = data.find(b"\n    }\n  ]", start)
-    if start < 0 or end < 0:
-        return data, []
-    first, *rest = data[start + len(opening) + 5 : end + 6].split(b",\n    {")
-    shell = data[:start] + opening + data[end + 9 :]
-    return shell, [first, *(b"{" + each for each in rest)]
-
-
-def _join(shell: bytes, name: str, fragments: list[bytes]) -> bytes:
-    """Puts elements back into what is around their list."""
-    opening = f'\n  "{name}": ['.encode()
-    full = opening + b"\n    " + b",\n    ".join(fragments) + b"\n  ]"
-    return shell.replace(opening + b"]", full, 1)
-
-
-def _fragment(record: Record, path: str) -> bytes:
-    fragment = _dump(record, path)[:-1].replace(b"\n", b"\n    ")
-    _element(type(record), fragment, path)
-    return fragment
-
-
-def _dump(record: Record, path: str) -> bytes:
-    try:
-        return dump(record)
-    except (ValueError, RecursionError) as exc:
-        raise RecordInvalid(path, "", f"cannot be written as JSON: {exc}") from exc

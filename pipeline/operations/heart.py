@@ -17,8 +17,7 @@ from pipeline.edge.git_objects import TreeView, parse_commit
 from pipeline.edge.identity import Randomness
 from pipeline.errors import PipelineError
 from pipeline.operations.pulse import Pulse
-from pipeline.records import paths
-from pipeline.records.base import load
+from pipeline.records import lists, paths
 from pipeline.records.builders import System
 from pipeline.records.jobs import Job, Jobs
 
@@ -77,7 +76,7 @@ class Heart:
         data = TreeView(refs.read, parse_commit(commit.data).tree).read(paths.JOBS) if commit else None
         if data is None:
             return
-        job = next((j for j in load(Jobs, data, paths.JOBS).jobs if j.id == self._job), None)
+        job = next((j for j in lists.read(Jobs, data, paths.JOBS).jobs if j.id == self._job), None)
         if job is None or job.status != "running" or job.token != self._token:
             self.reason, self.whose = "fenced", whose(job)
         elif job.cancel_requested:

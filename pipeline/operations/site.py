@@ -25,7 +25,7 @@ from pipeline.ledger.ledger import Ledger
 from pipeline.operations.heart import Heart
 from pipeline.operations.pulse import Pulse, read_beat
 from pipeline.operations.settings import LocalSettings, masked
-from pipeline.records import paths
+from pipeline.records import lists, paths
 from pipeline.records.base import R, load
 from pipeline.records.builders import Heartbeat, Registry, Status
 from pipeline.records.builds import BuildConfig
@@ -189,7 +189,7 @@ def insist_on_ledger(view: View, settings: LocalSettings) -> None:
 def record(view: View, model: type[R], path: str) -> R:
     """Reads one state file; an absent one is an empty record."""
     data = view.read(path)
-    return load(model, data, path) if data is not None else model.model_validate({})
+    return lists.read(model, data, path) if data is not None else model.model_validate({})
 
 
 def jobs(view: View) -> Jobs:

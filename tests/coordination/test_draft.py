@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.coordination import draft as drafts
 from pipeline.coordination.draft import Draft, replaced
 from pipeline.coordination.reducer import decide
 from pipeline.errors import RecordInvalid
-from pipeline.records import paths
+from pipeline.records import lists, paths
 from pipeline.records.base import dump, load
 from pipeline.records.decisions import Change, Context
 from pipeline.records.ledger import Evidence
@@ -143,7 +142,7 @@ def test_unknown_fields_of_an_element_survive() -> None:
 
 def test_a_memo_is_bounded() -> None:
     """Neither memo grows with the length of history."""
-    for memo in (drafts._element, drafts._whole, drafts._list):
+    for memo in (lists.element_of, lists.whole, lists.read_parts):
         assert memo.cache_info().maxsize is not None
 
 

@@ -12,9 +12,8 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
-from pipeline.coordination import draft
 from pipeline.coordination.reducer import decide, genesis
-from pipeline.records import paths
+from pipeline.records import lists, paths
 from pipeline.records.base import Record, dump, load
 from pipeline.records.builders import Builder, Dashboard, Heartbeat, Registry, Status
 from pipeline.records.builds import BuildConfig, Manifest, StructuredLog
@@ -109,7 +108,7 @@ class World:
         context = Context(self.last_op, self.ordinal, dict(payloads or {}))
         answer = decide(Tree(self.files), request, evidence, context)
         if self.twice:
-            for memo in (draft._element, draft._whole, draft._list):
+            for memo in (lists.element_of, lists.whole, lists.read_parts):
                 memo.cache_clear()
             assert decide(Tree(self.files), request, evidence, context) == answer, "otherwise when cold"
         if isinstance(answer, Change):

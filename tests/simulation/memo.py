@@ -15,14 +15,13 @@ from unittest.mock import patch
 from pipeline.coordination import adoption
 from pipeline.edge import git_objects as objects
 from pipeline.ledger import chain, history
-from pipeline.operations import heart, lease, pulse, site
-from pipeline.records import base
+from pipeline.operations import lease, pulse, site
+from pipeline.records import base, lists
 from pipeline.records.ledger import LedgerState
 
 _FUNCTIONS: tuple[tuple[Any, str, int], ...] = (
     (objects, "parse_tree", 4096),
     (site, "load", 512),
-    (heart, "load", 256),
     (lease, "load", 256),
     (pulse, "load", 256),
     (adoption, "load", 256),
@@ -37,6 +36,9 @@ def memoised() -> Iterator[None]:
     with ExitStack() as stack:
         for module, name, size in _FUNCTIONS:
             stack.enter_context(patch.object(module, name, lru_cache(size)(getattr(module, name))))
+        for name, size in (("element_of", 8192), ("whole", 1024), ("read_parts", 64)):
+            bare = getattr(lists, name).__wrapped__
+            stack.enter_context(patch.object(lists, name, lru_cache(size)(bare)))
         stack.enter_context(patch.object(chain, "adopt_foreign", _adopting(chain.adopt_foreign)))
         state = lru_cache(256)(lambda data, path: base.load(LedgerState, data, path))
         stack.enter_context(patch.object(chain, "load", lambda model, data, path: state(data, path)))
