@@ -61,6 +61,7 @@ class Settings:
     reducer: int = 1
     leader_deadline: float = 15.0
     poll: float = 0.012
+    poll_limit: float = 0.25
     backoff: float = 0.02
     backoff_limit: float = 2.0
     pushes_per_minute: float | None = None

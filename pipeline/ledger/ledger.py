@@ -120,9 +120,10 @@ class Ledger:
         What an *attached* one was granted is withdrawn. Raises as `transact`; after it nothing of an
         earlier command is waiting here.
         """
-        until = self._clock.boottime() + patience
+        begun = self._clock.boottime()
+        until = begun + patience
         while self.store.look().entries:
-            self._lead_or_pause(until)
+            self._lead_or_pause(begun, until)
         left = [e for e in self.store.entries() if e.outcome and not self._processes.alive(e.asker)]
         for entry in left:
             if entry.kind == "attached" and entry.outcome and entry.outcome.get("ok"):
@@ -174,23 +175,27 @@ class Ledger:
         )
 
     def _wait(self, sequence: int, until: float) -> dict[str, Any]:
+        begun = self._clock.boottime()
         while True:
             answer = self.store.answer(sequence)
             if answer is not None:
                 return answer
-            self._lead_or_pause(until, sequence)
+            self._lead_or_pause(begun, until, sequence)
 
-    def _lead_or_pause(self, until: float, own: int | None = None) -> None:
+    def _lead_or_pause(self, begun: float, until: float, own: int | None = None) -> None:
+        """Drains the outbox, or lets its leader go on: looks again after an eighth of the time waited so far."""
         with self._leading() as leads:
             if leads:
                 self.leader.drain(until, own)
                 return
-        if self._clock.boottime() >= until:
+        now = self._clock.boottime()
+        if now >= until:
             raise OutcomeUnknown(
                 "The ledger gave no answer in time; what was asked waits in the outbox.",
                 remedy="Run `invoke recover` once the remote answers again.",
             )
-        self._clock.sleep(self._settings.poll * (0.5 + self._random.fraction()))
+        pause = max(self._settings.poll, min((now - begun) / 8, self._settings.poll_limit))
+        self._clock.sleep(pause * (0.5 + self._random.fraction()))
 
 
 def _of_the_request(request: Mapping[str, Any], outcome: dict[str, Any]) -> dict[str, Any]:

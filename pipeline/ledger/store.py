@@ -336,8 +336,7 @@ def _entries(db: sqlite3.Connection, where: str) -> list[Entry]:
     ]
 
 
-def _json(value: object) -> str:
-    return json.dumps(value, sort_keys=True, ensure_ascii=False)
+_json = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode
 
 
 def _move(db: sqlite3.Connection, sequence: int, version: int, **values: str | None) -> bool:

@@ -103,9 +103,7 @@ def load_json(data: bytes, path: str, *, remedy: str | None = None) -> Any:
     if "\n<<<<<<< " in "\n" + text and "\n>>>>>>> " in text:
         raise RecordInvalid(path, "", "holds git conflict markers", remedy=remedy)
     try:
-        value = json.loads(
-            text, parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_without_doubles
-        )
+        value = _DECODER.decode(text)
         # What is read must be writable again: half a surrogate pair is not, nor deep nesting.
         if "\\u" in text:
             dump_json(value)
@@ -147,6 +145,11 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         double = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"the name {double[:40]!r} occurs twice")
     return found
+
+
+_DECODER = json.JSONDecoder(
+    parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_without_doubles
+)
 
 
 def load(model: type[R], data: bytes, path: str) -> R:

@@ -189,7 +189,7 @@ def _restored(world: World, dice: Dice) -> None:
 
 def _cloned(world: World, dice: Dice) -> None:
     node = _some(world, dice)
-    if node is not None and len(world.nodes) < 9:
+    if node is not None and len(world.copies()) < 2:
         world.clone(node)
 
 

@@ -6,6 +6,7 @@ never kept: the checker computes each one again.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
@@ -17,7 +18,7 @@ from pipeline.edge import git_objects as objects
 from pipeline.ledger import chain, history
 from pipeline.operations import lease, pulse, site
 from pipeline.records import base, lists
-from pipeline.records.ledger import LedgerState
+from pipeline.records.ledger import LedgerState, Writer
 
 _FUNCTIONS: tuple[tuple[Any, str, int], ...] = (
     (objects, "parse_tree", 4096),
@@ -40,6 +41,9 @@ def memoised() -> Iterator[None]:
             bare = getattr(lists, name).__wrapped__
             stack.enter_context(patch.object(lists, name, lru_cache(size)(bare)))
         stack.enter_context(patch.object(chain, "adopt_foreign", _adopting(chain.adopt_foreign)))
+        printed = _Printed()
+        for module in (chain, lists):
+            stack.enter_context(patch.object(module, "dump", printed.dump))
         state = lru_cache(256)(lambda data, path: base.load(LedgerState, data, path))
         stack.enter_context(patch.object(chain, "load", lambda model, data, path: state(data, path)))
         yield
@@ -58,3 +62,30 @@ def _adopting(real: Any) -> Any:
         return objects.Overlay(recorded, kept[key])
 
     return adopt_foreign
+
+
+class _Printed:
+    """Prints the ledger's own state from the texts of its writers, of which a transaction changes one."""
+
+    def __init__(self) -> None:
+        # The writer is kept beside its text, so no other can have its identity meanwhile.
+        self._texts: dict[int, tuple[Writer, str]] = {}
+
+    def dump(self, record: Any) -> bytes:
+        if type(record) is not LedgerState or not record.writers:
+            return base.dump(record)
+        if len(self._texts) > 2000:
+            self._texts.clear()
+        shell = base.dump(record.model_copy(update={"writers": {}}))
+        texts = ",\n".join(
+            f"    {json.dumps(name, ensure_ascii=False)}: {self._text(writer)}"
+            for name, writer in sorted(record.writers.items())
+        )
+        return shell.replace(b'\n  "writers": {}', f'\n  "writers": {{\n{texts}\n  }}'.encode(), 1)
+
+    def _text(self, writer: Writer) -> str:
+        known = self._texts.get(id(writer))
+        if known is None:
+            text = base.dump(writer).decode()[:-1].replace("\n", "\n    ")
+            known = self._texts[id(writer)] = writer, text
+        return known[1]

@@ -111,6 +111,8 @@ class World:
         self._people = Dice(plan.seed, "people")
         self._gremlin = Dice(plan.seed, "gremlin")
         self._left = plan.commands
+        self._asked = 0.0
+        self._copies = 0
         self._points = {name: FAULTS[name].probability * self.profile.points for name in plan.faults}
         self._weather = False
         self._begin()
@@ -162,7 +164,7 @@ class World:
         if self._left <= 0:
             self.heal()
             return
-        dice = self._people
+        dice, self._asked = self._people, self.scheduler.now
         for _ in range(dice.pick(self.profile.burst)):
             self._left -= 1
             up = [node for node in self.nodes if not node.off]
@@ -186,7 +188,7 @@ class World:
             """The next round; the longer nothing has happened, the later."""
             if boot == node.boot:
                 quiet = self.scheduler.now - self.changed
-                pause = 20.0 if self.calm else min(self.profile.poll + quiet / 4, 3600.0)
+                pause = 20.0 if self.calm else min(self.profile.poll + quiet, 3600.0)
                 self.scheduler.at(self._people.around(pause), begin)
 
         self.scheduler.at(delay, begin)
@@ -207,7 +209,8 @@ class World:
                 fault.strike(self, dice)
             elif fault.ambush is not None and self.ambush is None:
                 self.ambush = Ambush(name, 1 + dice.below(self.profile.patience), self.profile.steps)
-        self.scheduler.at(dice.around(self.profile.trouble), self._next_trouble)
+        quiet = self.scheduler.now - self._asked
+        self.scheduler.at(dice.around(self.profile.trouble + quiet / 4), self._next_trouble)
 
     def ambushed(self, node: Node, program: Program, step: str) -> None:
         """Lets the fault that lies in wait strike, if this step is one that it waits for."""
@@ -304,7 +307,9 @@ class World:
 
     def clone(self, node: Node) -> None:
         """Copies a machine with its disk; both run on under one builder's name."""
-        copy = Node(self, f"{node.name}x{len(self.nodes)}", node.builder, drift=node.rate - 1, slowness=1.0)
+        self._copies += 1
+        name = f"{node.name.partition('x')[0]}x{self._copies}"
+        copy = Node(self, name, node.builder, drift=node.rate - 1, slowness=1.0)
         copy.machine = node.machine if self._gremlin.chance(0.5) else copy.machine
         copy.restore(node.snapshot())
         copy.known = set(node.known)
@@ -315,6 +320,18 @@ class World:
         self.witness.odd_disks |= {node.name, copy.name}
         self.nodes.append(copy)
         self._keep_agent(copy, 5.0)
+        self.scheduler.at(self._gremlin.pick((60.0, 600.0, 6000.0)), lambda: self._notice(copy))
+
+    def copies(self) -> list[Node]:
+        """Returns the machines that were copied from others and run beside them."""
+        return [node for node in self.nodes if "x" in node.name]
+
+    def _notice(self, copy: Node) -> None:
+        """Somebody sees that a copy runs, and ends it for good."""
+        if copy in self.nodes:
+            self.tell(f"{copy.name}: is noticed, and ended")
+            self.nodes.remove(copy)
+            copy.power_off(lose=False)
 
     def rewind(self, dice: Dice) -> None:
         """The remote's tip goes back; now and then somebody pushes it forward again."""
@@ -407,9 +424,8 @@ class World:
         server = self.server
         server.down, server.refusal, server.lock_left = False, None, False
         self.upgrade()
-        for node in [node for node in self.nodes if "x" in node.name]:
-            self.nodes.remove(node)  # somebody noticed the copy
-            node.power_off(lose=False)
+        for copy in self.copies():
+            self._notice(copy)
         for node in self.nodes:
             node.line.cut_in = node.line.cut_out = node.disk_full = node.clone_full = False
             node.slowness = 1.0
