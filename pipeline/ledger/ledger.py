@@ -183,7 +183,7 @@ class Ledger:
             self._lead_or_pause(begun, until, sequence)
 
     def _lead_or_pause(self, begun: float, until: float, own: int | None = None) -> None:
-        """Drains the outbox, or lets its leader go on: looks again after an eighth of the time waited so far."""
+        """Drains the outbox, or lets its leader go on and looks again after an eighth of the time waited."""
         with self._leading() as leads:
             if leads:
                 self.leader.drain(until, own)
