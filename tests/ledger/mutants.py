@@ -190,7 +190,7 @@ mutant(
 mutant(
     "cached-tip",
     "a refusal rests on the last tip seen, without reading the remote",
-    (Branch, "fetch", lambda real: lambda self: self.store.tip() or real(self)),
+    (Branch, "fetch", lambda real: lambda self, read=None: self.store.tip() or real(self, read)),
 )
 mutant(
     "attached-lives-on",
@@ -319,8 +319,8 @@ mutant(
 
 
 def _mark_after(real: Any) -> Any:
-    def fetch(self: Branch) -> str:
-        tip = self.refs.fetch()
+    def fetch(self: Branch, read: Any = None) -> str:
+        tip = read() if read else self.refs.fetch()
         mark = self.store.tip()
         if tip and mark and not self.refs.contains(tip, mark):
             raise LedgerRewound("rewound")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import gc
 import json
 import os
 import platform
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 from multiprocessing import Pool
 from pathlib import Path
 
+from tests.simulation import hunting
 from tests.simulation.faults import FAULTS, VIRTUAL
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.profiles import PROFILES
@@ -24,7 +26,6 @@ from tests.simulation.world import Plan, Result
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORDS = ROOT / "docs/explanation/cluster-runs.jsonl"
-TABLE = Path(__file__).with_name("mutants.json")
 #: From so many seeds on, a fault that never struck anything is a failure.
 ENOUGH = 64
 _ORDINARY = tuple(name for name in PROFILES if name != "calm")
@@ -98,8 +99,10 @@ def plan_of(seed: int, options: argparse.Namespace) -> Plan:
 
 def _run(work: tuple[Plan, str | None]) -> tuple[Result, float]:
     begun = time.process_time()
+    gc.disable()  # a run makes little that refers to itself, and ends soon
     result = fails(*work)
     result.story = []
+    gc.collect()
     return result, time.process_time() - begun
 
 
@@ -158,42 +161,15 @@ def failed(total: Total, faults: tuple[str, ...]) -> bool:
     return bool(total.failures) or (total.runs >= ENOUGH and bool(total.unhit(faults)))
 
 
-def _hunt(work: tuple[str, int]) -> dict[str, object]:
-    name, seeds = work
-    mutant, steps = MUTANTS[name], 0
-    row: dict[str, object] = {
-        "mutant": name,
-        "part": mutant.part,
-        "text": mutant.text,
-        "profile": mutant.profile,
-    }
-    for seed in range(seeds):
-        result = fails(Plan(seed, profile=mutant.profile), name)
-        steps += result.steps
-        if result.violated:
-            return {
-                **row,
-                "invariant": result.violated,
-                "seed": seed,
-                "steps": result.steps,
-                "steps_in_all": steps,
-            }
-    return {**row, "invariant": None, "seed": None, "steps": None, "steps_in_all": steps}
-
-
-def hunt(options: argparse.Namespace) -> int:
+def hunt_all(options: argparse.Namespace) -> int:
     """Hunts every mutant over seeds 0, 1, … and writes the table."""
+    rows = []
     with Pool(options.jobs) as pool:
-        rows = []
-        for row in pool.imap_unordered(_hunt, [(name, options.seeds) for name in MUTANTS]):
+        for row in pool.imap_unordered(hunting.hunt, [(name, options.seeds) for name in MUTANTS]):
             rows.append(row)
-            print(
-                f"{len(rows)}/{len(MUTANTS)} {row['mutant']}: {row['invariant']}", file=sys.stderr, flush=True
-            )
-    order = list(MUTANTS)
-    rows.sort(key=lambda row: order.index(str(row["mutant"])))
-    TABLE.write_text("[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n]\n")
-    survivors = [row["mutant"] for row in rows if row["invariant"] in (None, "no-defect")]
+            print(f"{len(rows)}/{len(MUTANTS)} {row.mutant}: {row.invariant}", file=sys.stderr, flush=True)
+    hunting.write(rows)
+    survivors = [row.mutant for row in rows if row.invariant is None]
     print(f"{len(rows) - len(survivors)} of {len(rows)} mutants killed; survivors: {survivors or 'none'}")
     return 1 if survivors else 0
 
@@ -226,7 +202,7 @@ def main(words: list[str] | None = None) -> int:
         sys.stdout.write(story(plan_of(options.replay, options), mutant))
         return 0
     if options.mutant == "all":
-        return hunt(options)
+        return hunt_all(options)
     if options.mutant:
         options.profile = MUTANTS[options.mutant].profile if options.profile == "all" else options.profile
     total = run_all(options, options.mutant)

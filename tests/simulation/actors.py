@@ -53,8 +53,10 @@ def guarded(node: Node, program: Program, act: Callable[[Site], None], shortest_
     begun, trouble = world.scheduler.now, world.troubles
     try:
         act(node.site(program, shortest_sleep))
-    except LedgerRewound:
+    except LedgerRewound as exc:
         world.tell(f"{program.name}: sees that the remote was rewound")
+        if not world.rewound:
+            violated("no-false-rewind", f"{program.name} was told {exc.message} and nothing was rewound")
         world.repair(node)
     except OutcomeUnknown as exc:
         world.tell(f"{program.name}: has no answer")

@@ -242,10 +242,12 @@ def _rewind(world: World, dice: Dice) -> None:
 
 
 def _by_hand(world: World, dice: Dice) -> None:
-    """Somebody commits: a note, an older file, nonsense, a merge with the older side, an amended commit."""
+    """Somebody commits: a note, an older file, nonsense, a merge with the older side, an amended commit,
+    an older ledger.json under the message of the tip.
+    """
     server, tip = world.server, world.server.tip
     assert tip is not None
-    style = dice.pick(("note", "revert", "nonsense", "ours", "amend", "message"))
+    style = dice.pick(("note", "revert", "nonsense", "ours", "amend", "forged", "message"))
     tree = TreeView(server.objects.get, server.commit(tip).tree)
     links = world.checker.links
     older = links[max(0, len(links) - 1 - dice.below(20))].commit
@@ -262,8 +264,10 @@ def _by_hand(world: World, dice: Dice) -> None:
         )
     elif style == "ours":
         root, parents = old.root, [older, tip] if older != tip else [tip]
-    elif style == "amend":
+    elif style in ("amend", "forged"):
         message = server.commit(tip).message
+        if style == "forged":
+            root, objects = write_tree(tree, {paths.LEDGER: old.read(paths.LEDGER)})
     else:
         messages = world.checker.state.messages
         new = messages.model_copy(update={"messages": [*messages.messages, world.letter(dice)]})

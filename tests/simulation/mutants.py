@@ -20,6 +20,7 @@ from pipeline.coordination import leases, mailbox, queue, reducer, results
 from pipeline.coordination.draft import Draft, replaced
 from pipeline.coordination.leases import Silence
 from pipeline.ledger import chain
+from pipeline.ledger.branch import Branch
 from pipeline.ledger.leader import Leader
 from pipeline.operations import lease, rescue
 from pipeline.operations.pulse import Pulse
@@ -81,7 +82,6 @@ for _name, _part, _profile in (
     ("numbered-at-drain", "store", "two-leaders"),
     ("reborn-unseen", "store", "rivals"),
     ("no-deadline", "store", "two-leaders"),
-    ("cached-tip", "transaction", "rivals"),
     ("no-compare", "store", "rivals"),
     ("drop-pushed", "store", "rivals"),
     ("refused-early", "transaction", "rivals"),
@@ -111,6 +111,32 @@ mutant(
         "op",
         instead(lambda self: f"op{int(self._node.wall()) % 7:04d}{self._node.dice.bits(5)}"),
     ),
+)
+
+
+def _says_whether_it_writes(real: Any) -> Any:
+    def plan(self: Leader, outbox: Any) -> Any:
+        made = real(self, outbox)
+        self._branch.writes = made is None or bool(made.commit)  # type: ignore[attr-defined]
+        return made
+
+    return plan
+
+
+def _unless_it_writes(real: Any) -> Any:
+    def fetch(self: Branch, read: Any = None) -> str:
+        return (None if getattr(self, "writes", True) else self.store.tip()) or str(real(self, read))
+
+    return fetch
+
+
+mutant(
+    "cached-tip",
+    "transaction",
+    "rivals",
+    old.MUTANTS["cached-tip"].text,
+    (Leader, "_plan", _says_whether_it_writes),
+    (Branch, "fetch", _unless_it_writes),
 )
 
 

@@ -78,6 +78,11 @@ class VirtualPulse(Pulse):
         super().__init__(folder, VirtualRefs(node), node.builder, site.clock, site.processes)
         self._node, self._program = node, program
 
+    def stop(self, name: str) -> None:
+        """As the product's; the witness hears that its own process takes a nonce out."""
+        super().stop(name)
+        self._node.world.witness.given_up.add(name)
+
     @contextmanager
     def _pushing(self) -> Iterator[None]:
         """As the product's: a pusher that was held up is passed over."""

@@ -11,20 +11,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation.__main__ import TABLE, plan_of
+from tests.simulation import hunting
 from tests.simulation.__main__ import arguments as arguments_of
+from tests.simulation.__main__ import plan_of
 from tests.simulation.faults import VIRTUAL
 from tests.simulation.invariants import INVARIANTS, named
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.scheduler import Killed, Program, Scheduler
-from tests.simulation.shrink import fails, story
+from tests.simulation.shrink import story
 from tests.simulation.world import Plan, play
 
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS = {"small": 9, "medium": 64, "large": 4000}
 #: What a mutant may cost in CI's small size, in steps.
 SMALL = 12_000
-ROWS = json.loads(TABLE.read_text())
 
 
 def test_a_killed_program_has_no_further_effect() -> None:
@@ -91,22 +91,29 @@ def test_found_once_never_again(case: dict[str, object]) -> None:
     assert result.violated is None, f"{result.violated}: {result.detail}"
 
 
-@pytest.mark.parametrize("row", [row for row in ROWS if row["invariant"]], ids=lambda row: row["mutant"])
-def test_mutant_is_killed_by_its_invariant(row: dict[str, object], size: str) -> None:
+@pytest.mark.parametrize("row", hunting.table(), ids=lambda row: row.mutant)
+def test_mutant_is_killed_by_its_invariant(row: hunting.Row, size: str) -> None:
     """Each planted bug is noticed, by name, at the seed of the table; the product passes the same seed."""
-    if size == "small" and int(str(row["steps"])) > SMALL:
+    if size == "small" and row.steps > SMALL:
         pytest.skip("dearer than the small size allows; the medium size runs it")
-    plan, mutant = Plan(int(str(row["seed"])), profile=str(row["profile"])), str(row["mutant"])
-    assert fails(plan, mutant).violated == row["invariant"]
-    assert fails(plan).violated is None
+    assert hunting.prove(row) == (row, "")
 
 
 def test_the_table_names_every_mutant() -> None:
-    """No mutant is registered that the table does not tell of; at least 40 are killed by an invariant."""
-    assert [row["mutant"] for row in ROWS] == list(MUTANTS)
-    killed = [row for row in ROWS if row["invariant"] not in (None, "no-defect")]
-    assert len(killed) >= 40
+    """No mutant is registered that the table does not tell of, and none in it survives."""
+    rows = hunting.table()
+    assert [row.mutant for row in rows] == list(MUTANTS)
+    assert [row.mutant for row in rows if row.invariant in (None, "no-defect")] == []
+    assert len(rows) - len(hunting.DIRECTED) >= 40
     assert len({named(each) for each in INVARIANTS}) == len(INVARIANTS)
+
+
+@pytest.mark.parametrize("invariant", hunting.WITHOUT)
+def test_no_invariant_is_idle(invariant: str) -> None:
+    """With an invariant switched off a mutant that it kills is noticed by nothing else, or by another one."""
+    row = next(row for row in hunting.table() if row.invariant == invariant)
+    assert hunting.survives((row, invariant))[2] != invariant
+    assert hunting.prove(row) == (row, "")
 
 
 def test_one_seed_is_one_story() -> None:

@@ -48,6 +48,8 @@ class Witness:
         self.deaths: dict[str, float] = {}
         #: Token or waiter -> its nonce on the server, since when, and how long it stayed the same at most.
         self.beats: dict[str, tuple[str, float, float]] = {}
+        #: Tokens and waiters whose own process has taken its nonce out: who sees none twice may miss one.
+        self.given_up: set[str] = set()
         self.attempts: dict[tuple[str, str, int], int] = {}
         #: Operations whose refusal may turn out wrong: a push was under way when their disk was lost.
         self.excused: set[str] = set()
@@ -90,7 +92,7 @@ class Witness:
 
     def silent(self, name: str) -> float:
         """Returns the longest time in true seconds for which a nonce stayed the same on the server."""
-        known = self.beats.get(name)
+        known = None if name in self.given_up else self.beats.get(name)
         return float("inf") if known is None else max(known[2], self.world.scheduler.now - known[1])
 
     def begin_attempt(
@@ -186,14 +188,24 @@ class Witness:
                 return True
         return False
 
-    def landed(self, op: str, request: Mapping[str, Any], outcome: Mapping[str, Any], commit: str) -> None:
-        """refused-never-applied, for what lands after its asker was told otherwise, and two more:
+    def _holds(self, name: str, op: str) -> bool:
+        """Says whether a machine holds an operation, answered or not; one that is gone tells nothing."""
+        node = next((each for each in self.world.nodes if each.name == name), None)
+        return node is None or bool(
+            node.disk.execute("select count(*) from entries where op=?", (op,)).fetchone()[0]
+        )
 
+    def landed(self, op: str, request: Mapping[str, Any], outcome: Mapping[str, Any], commit: str) -> None:
+        """refused-never-applied, for what lands after its asker was told otherwise, and three more:
+
+        open-is-held: what lands without anybody having been told is still in the outbox that asked for it;
         dead-askers-get-nothing: a claim is not carried out by a program that began after its asker's death;
         silence-was-true: who was seen silent was so, on the server, for that long, but for drift.
         """
         asked = self.asked.get(op)
         own = asked is not None and asked.node not in self.odd_disks
+        if asked is not None and own and asked.told is None and not self._holds(asked.node, op):
+            violated("open-is-held", f"{op} ({request}) lands, and {asked.node} has forgotten that it asked")
         withdrawn = request["kind"] == "withdraw" and request["op"] == op
         if asked is not None and own and withdrawn and not asked.disowned and self.world.alive(asked.asker):
             violated("living-askers-keep-theirs", f"{op} is withdrawn although {asked.asker} lives")
