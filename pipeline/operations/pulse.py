@@ -7,6 +7,8 @@
 A nonce proves that its own process lives: nobody else ever draws one for it. So a builder that beats on does
 not keep a dead process's lease alive: its nonce stays, and stays the same. (It is not left out at once: a
 challenger that saw no nonce, missed one that came, and saw none again would take both for one silence.)
+For the same reason nobody leaves out what others show: a nonce of a process that is not known here, of a
+copy of this store, is carried on as one of the dead. Only who drew a nonce takes it out.
 
 The lock only saves work: a push is taken only where the heartbeat is still the one that its pusher knew. So
 one that was held up, its pusher killed or stopped, never puts an older nonce back over a newer one.
@@ -38,6 +40,8 @@ Kind = Literal["leases", "waiting"]
 
 #: How long a dead process's last nonce is carried on: longer than any ttl that is granted.
 DEAD_SECONDS = 24 * 3600.0
+#: The process of a nonce that was seen on the remote and not drawn here.
+_ELSEWHERE = "elsewhere"
 #: A pusher that takes longer is passed over: it may have been stopped.
 _PUSHER_SECONDS = 5.0
 _TRIES = 4
@@ -45,7 +49,7 @@ _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Entry(Record):
-    """One process's nonce for one token or waiter."""
+    """One process's nonce for one token or waiter; an empty one is to be taken out with the next push."""
 
     kind: Kind
     name: str
@@ -86,14 +90,20 @@ class Pulse:
 
     def stop(self, name: str) -> None:
         """Takes a nonce out of what the next push carries."""
-        self._place(name).unlink(missing_ok=True)
+        place = self._place(name)
+        with suppress(OSError):
+            if entry := _entry(place):
+                _replace(place, dump(entry.model_copy(update={"nonce": ""})))
+                return
+        place.unlink(missing_ok=True)
 
     def _push(self, last: bytes | None) -> None:
         """Pushes what is to be carried now. `last` is what was pushed last, as far as this machine knows."""
         ref = paths.heartbeat_ref(self._builder)
         for _ in range(_TRIES):
             # Collected AFTER `last` was read: of what is overwritten, no nonce is newer than those carried.
-            data = dump(self._collect(last))
+            heartbeat, stopped = self._collect(last)
+            data = dump(heartbeat)
             pushed = self.refs.beat(ref, data, last)
             if pushed.kind != "stale":
                 break
@@ -104,32 +114,43 @@ class Pulse:
                 remedy="Look for another machine that runs under this builder's name.",
             )
         _replace(self._folder / "pushed.json", data)
+        for place in stopped:
+            place.unlink(missing_ok=True)
 
-    def _collect(self, last: bytes | None) -> Heartbeat:
-        """Returns what is to be carried: of the living what they drew, of the dead what `last` shows.
+    def _collect(self, last: bytes | None) -> tuple[Heartbeat, list[Path]]:
+        """Returns what is to be carried: of the living what they drew, of all others what `last` shows.
 
-        A dead process may live where this store was copied from, and renew on the same ref: then what this
-        disk knows of it is old.
+        And the notes of what is left out because its process stopped, of no use once this has landed.
+
+        Another process may live where this store was copied from, or where a copy of it runs, and renew on
+        the same ref: what this disk knows of it is old, if it knows of it at all.
         """
         there = _readable(last)
-        carried: dict[str, dict[str, str]] = {"leases": {}, "waiting": {}}
-        progress = None
-        for place in sorted(self._folder.glob("*.json")):
-            if place.name == "pushed.json":
+        carried: dict[Kind, dict[str, str]] = {"leases": {}, "waiting": {}}
+        progress, known, stopped = None, set(), []
+        for place, entry, mtime in self._entries():
+            alive = entry.process != _ELSEWHERE and self._processes.alive(entry.process)
+            known.add(entry.name)
+            if not (alive or mtime > self._clock.now().timestamp() - DEAD_SECONDS):
+                place.unlink(missing_ok=True)
                 continue
-            with suppress(OSError):  # whatever else lies there is nobody's nonce
-                entry = _entry(place)
-                alive = entry is not None and self._processes.alive(entry.process)
-                recent = place.stat().st_mtime > self._clock.now().timestamp() - DEAD_SECONDS
-                if entry is None or not (alive or recent):
-                    place.unlink(missing_ok=True)
-                    continue
-                nonce = entry.nonce if alive or there is None else getattr(there, entry.kind).get(entry.name)
-                if nonce is not None:
-                    carried[entry.kind][entry.name] = nonce
-                if alive:
-                    progress = entry.progress or progress
-        return Heartbeat(
+            nonce: str | None = entry.nonce
+            if not nonce:
+                stopped.append(place)
+            elif not alive and there is not None:
+                nonce = getattr(there, entry.kind).get(entry.name)
+                if nonce and nonce != entry.nonce:
+                    self._keep(entry.kind, entry.name, nonce)
+            if nonce:
+                carried[entry.kind][entry.name] = nonce
+            if alive:
+                progress = entry.progress or progress
+        for kind, names in carried.items() if there else ():
+            for name, nonce in getattr(there, kind).items():
+                if name not in known:
+                    self._keep(kind, name, nonce)
+                    names[name] = nonce
+        heartbeat = Heartbeat(
             server=self._builder,
             timestamp=self._clock.now(),
             uptime_seconds=round(self._clock.boottime()),
@@ -137,6 +158,27 @@ class Pulse:
             waiting=carried["waiting"],
             progress=progress,
         )
+        return heartbeat, stopped
+
+    def _entries(self) -> Iterator[tuple[Path, Entry, float]]:
+        """Yields what lies here, with its time; whatever else lies here is nobody's nonce."""
+        for place in sorted(self._folder.glob("*.json")):
+            if place.name == "pushed.json":
+                continue
+            with suppress(OSError):
+                entry = _entry(place)
+                if entry is None:
+                    place.unlink(missing_ok=True)
+                else:
+                    yield place, entry, place.stat().st_mtime
+
+    def _keep(self, kind: Kind, name: str, nonce: str) -> None:
+        """Notes when a nonce of another store's process was first seen, to know when it is old."""
+        with suppress(OSError):
+            _replace(
+                self._place(name),
+                dump(Entry(kind=kind, name=name, nonce=nonce, process=_ELSEWHERE)),
+            )
 
     def _last(self) -> bytes | None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from pipeline.edge.clock import ManualClock
 from pipeline.edge.memory_refs import MemoryRemote
 from pipeline.errors import LeaseHeld, Refused
 from pipeline.operations.lease import hold
+from pipeline.operations.pulse import DEAD_SECONDS
 from pipeline.operations.site import Site
 from pipeline.records import paths
 from tests.operations.conftest import WHEN, MakeSite
@@ -106,6 +108,39 @@ def test_a_copy_of_the_store_puts_no_old_nonce_back(make_site: MakeSite, tmp_pat
     holder.make_pulse().renew("leases", {token: "new"})
     copy.make_pulse().renew("waiting", {"something": "else"})
     assert other.survey()[1]["build1"].leases.get(token) == "new"
+
+
+def test_49_a_copy_leaves_out_no_nonce_that_it_does_not_know(make_site: MakeSite, tmp_path: Path) -> None:
+    """A lease that began after the copy was made is shown by both, until its own process takes it out."""
+    holder, other = make_site("build1"), make_site("build2")
+    copy = copied(make_site, tmp_path)
+    token = holder.ask(ACQUIRE)["tokens"]["a"]
+    for nonce in ("first", "second"):
+        holder.make_pulse().renew("leases", {token: nonce})
+        copy.make_pulse().renew("waiting", {"something": nonce})
+        beat = other.survey()[1]["build1"]
+        assert beat.leases == {token: nonce}
+        assert beat.waiting == {"something": nonce}
+    holder.make_pulse().stop(token)
+    holder.make_pulse().renew("waiting", {"more": "1"})
+    copy.make_pulse().renew("waiting", {"something": "third"})
+    beat = other.survey()[1]["build1"]
+    assert beat.leases == {}
+    assert beat.waiting == {"something": "third", "more": "1"}
+
+
+def test_a_strangers_nonce_is_carried_for_a_day(make_site: MakeSite, tmp_path: Path) -> None:
+    """What a copy showed that has gone for good does not stay in the heartbeat for ever."""
+    holder = make_site("build1")
+    copied(make_site, tmp_path).make_pulse().renew("waiting", {"gone": "1"})
+    holder.make_pulse().renew("waiting", {"own": "1"})
+    assert set(holder.survey()[1]["build1"].waiting) == {"gone", "own"}
+    long_ago = WHEN.timestamp() - DEAD_SECONDS - 1
+    for place in (holder.ledger.store.folder / "pulse").glob("*.json"):
+        os.utime(place, (long_ago, long_ago))
+    for nonce in ("2", "3"):
+        holder.make_pulse().renew("waiting", {"own": nonce})
+        assert holder.survey()[1]["build1"].waiting == {"own": nonce}
 
 
 def test_what_a_copy_records_as_withdrawn_is_not_taken_for_a_grant(

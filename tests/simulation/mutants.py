@@ -637,6 +637,28 @@ mutant(
         ),
     ),
 )
+
+
+def _strangers_left_out(real: Any) -> Any:
+    def collect(self: Pulse, last: bytes | None) -> Any:
+        heartbeat, stopped = real(self, last)
+        strangers = {each.name for _, each, _ in self._entries() if each.process == "elsewhere"}
+        own = {
+            kind: {name: nonce for name, nonce in getattr(heartbeat, kind).items() if name not in strangers}
+            for kind in ("leases", "waiting")
+        }
+        return heartbeat.model_copy(update=own), stopped
+
+    return collect
+
+
+mutant(
+    "strangers-left-out",
+    "lease holder",
+    "copies",
+    "a copy of a store leaves out what the original renews",
+    (Pulse, "_collect", _strangers_left_out),
+)
 mutant(
     "wall-clock",
     "lease holder",

@@ -65,6 +65,14 @@ PROFILES: dict[str, Profile] = {
         trouble=30.0,
         only={"store-restored": 3, "store-cloned": 2, "power-loss": 3, "kill": 2, "leader-stopped": 2},
     ),
+    "copies": Profile(
+        "machines are copied, and both work under leases",
+        commands=(("promote", 20.0), ("build", 4.0), ("send", 2.0)),
+        burst=(1, 2, 4),
+        trouble=30.0,
+        idle=500.0,
+        only={"store-cloned": 5, "kill": 2, "stop": 1, "leader-stopped": 1, "partition": 1},
+    ),
     "rewinds": Profile(
         "the remote goes back, and comes again",
         trouble=120.0,

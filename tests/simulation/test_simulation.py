@@ -12,11 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.simulation import hunting
-from tests.simulation.__main__ import arguments as arguments_of
-from tests.simulation.__main__ import plan_of
 from tests.simulation.faults import VIRTUAL
 from tests.simulation.invariants import INVARIANTS, named
 from tests.simulation.mutants import MUTANTS
+from tests.simulation.runs import Choice
 from tests.simulation.scheduler import Killed, Program, Scheduler
 from tests.simulation.shrink import story
 from tests.simulation.world import Plan, play
@@ -65,10 +64,10 @@ def test_a_stopped_program_goes_on_where_it_was() -> None:
 
 def test_every_seed_holds_and_every_fault_hits(size: str) -> None:
     """No invariant fails on any seed, and over all of them each fault of the vocabulary strikes."""
-    options = arguments_of([])
+    choice = Choice()
     struck: Counter[str] = Counter()
     for seed in range(SEEDS[size]):
-        result = play(plan_of(seed, options))
+        result = play(choice.plan(seed))
         assert result.violated is None, f"{result.violated}: {result.detail}"
         assert result.transactions > 0
         struck.update(name for name, _ in result.hits)

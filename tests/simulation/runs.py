@@ -1,0 +1,199 @@
+"""Many runs of the virtual cluster on all cores: what they come to, kept on disk while they go on."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from multiprocessing import Pool
+from pathlib import Path
+from threading import Semaphore
+from typing import Any
+
+from tests.simulation.faults import VIRTUAL
+from tests.simulation.profiles import PROFILES
+from tests.simulation.shrink import fails
+from tests.simulation.world import Plan, Result
+
+#: From so many seeds on, a fault that never struck anything is a failure.
+ENOUGH = 64
+SECONDS_A_YEAR = 31_557_600
+_ORDINARY = tuple(name for name in PROFILES if name != "calm")
+#: A worker ends after so many runs, so that whatever Python keeps does not add up.
+_RUNS_A_WORKER = 500
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which runs: how many seeds from which on, and what is not drawn from the seed."""
+
+    seeds: int = 50
+    first: int = 0
+    minutes: float | None = None
+    nodes: int = 0
+    commands: int = 60
+    profile: str = "all"
+    faults: tuple[str, ...] = VIRTUAL
+    jobs: int = os.cpu_count() or 1
+
+    def plan(self, seed: int) -> Plan:
+        """Returns the plan of a seed: what is not given is drawn from it."""
+        profile = _ORDINARY[seed % len(_ORDINARY)] if self.profile == "all" else self.profile
+        nodes = self.nodes or 2 + seed // len(_ORDINARY) % 4
+        return Plan(seed, nodes, self.commands, self.faults, profile)
+
+
+@dataclass
+class Total:
+    """What many runs come to."""
+
+    runs: int = 0
+    steps: int = 0
+    commits: int = 0
+    transactions: int = 0
+    answers: int = 0
+    simulated_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    most_memory: int = 0
+    next_seed: int = 0
+    hits: Counter[tuple[str, str]] = field(default_factory=Counter)
+    failures: list[tuple[Plan, str, str]] = field(default_factory=list)
+
+    def add(self, result: Result, cpu: float, memory: int) -> None:
+        """Counts one run: its processor time in seconds, and the memory of the worker in KiB after it."""
+        self.runs += 1
+        self.steps += result.steps
+        self.commits += result.commits
+        self.transactions += result.transactions
+        self.answers += result.answers
+        self.simulated_seconds += result.seconds
+        self.cpu_seconds += cpu
+        self.most_memory = max(self.most_memory, memory)
+        self.next_seed = max(self.next_seed, result.plan.seed + 1)
+        self.hits += result.hits
+        if result.violated:
+            self.failures.append((result.plan, result.violated, result.detail))
+
+    def unhit(self, faults: tuple[str, ...]) -> list[str]:
+        """Returns the faults that were on and never hit anything."""
+        struck = {name for name, _ in self.hits}
+        return [name for name in faults if name not in struck]
+
+    def failed(self, faults: tuple[str, ...]) -> bool:
+        """Says whether an invariant was broken, or a fault struck nothing in a run that is long enough."""
+        return bool(self.failures) or (self.runs >= ENOUGH and bool(self.unhit(faults)))
+
+    @property
+    def years(self) -> float:
+        return self.simulated_seconds / SECONDS_A_YEAR
+
+    def save(self, place: Path) -> None:
+        """Keeps everything but the details of failures, in one rename."""
+        kept: dict[str, Any] = {
+            name: value for name, value in vars(self).items() if name not in ("hits", "failures")
+        }
+        kept["hits"] = [[*key, count] for key, count in sorted(self.hits.items())]
+        kept["failures"] = [[vars(plan), name, detail] for plan, name, detail in self.failures]
+        place.parent.mkdir(parents=True, exist_ok=True)
+        new = place.with_suffix(".new")
+        new.write_text(json.dumps(kept))
+        new.replace(place)
+
+    @classmethod
+    def saved(cls, place: Path) -> Total:
+        """Returns what was kept, or nothing."""
+        if not place.exists():
+            return cls()
+        kept = json.loads(place.read_text())
+        hits = Counter({(fault, step): count for fault, step, count in kept.pop("hits")})
+        failures = [
+            (Plan(**{**plan, "faults": tuple(plan["faults"])}), name, detail)
+            for plan, name, detail in kept.pop("failures")
+        ]
+        return cls(**kept, hits=hits, failures=failures)
+
+
+def run_one(work: tuple[Plan, str | None]) -> tuple[Result, float, int]:
+    """Runs one plan. Returns its result without the story, its processor time, and the memory in use."""
+    begun = time.process_time()
+    gc.disable()  # a run makes little that refers to itself, and ends soon
+    result = fails(*work)
+    result.story = []
+    gc.collect()
+    return result, time.process_time() - begun, _memory()
+
+
+def run_all(
+    choice: Choice,
+    mutant: str | None = None,
+    tick: Callable[[Total], None] = lambda total: None,
+    keep: Path | None = None,
+) -> Total:
+    """Runs the seeds on all cores, in their order. Ctrl-C ends it early, with what was done.
+
+    `keep` is a file from which an earlier run is continued, and where this one is kept twice a minute.
+    """
+    total = Total.saved(keep) if keep else Total()
+    first = max(choice.first, total.next_seed)
+    until = time.monotonic() + (choice.minutes if choice.minutes is not None else 1e7) * 60
+    room, saved = Semaphore(choice.jobs * 4), time.monotonic()
+
+    def plans() -> Iterator[tuple[Plan, str | None]]:
+        for seed in range(first, choice.first + choice.seeds):
+            room.acquire()
+            if time.monotonic() >= until:
+                return
+            yield choice.plan(seed), mutant
+
+    with Pool(choice.jobs, _deaf, maxtasksperchild=_RUNS_A_WORKER) as pool:
+        try:
+            for result, cpu, memory in pool.imap(run_one, plans()):
+                room.release()
+                total.add(result, cpu, memory)
+                tick(total)
+                if keep and time.monotonic() > saved + 30:
+                    total.save(keep)
+                    saved = time.monotonic()
+        except KeyboardInterrupt:
+            pass
+    if keep:
+        total.save(keep)
+    return total
+
+
+def _deaf() -> None:
+    """A worker leaves Ctrl-C to who started it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _memory() -> int:
+    """Returns this process's resident memory in KiB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") // 1024
+
+
+def coverage(total: Total, faults: tuple[str, ...]) -> list[str]:
+    """Returns fault × step as lines: how often each struck, and where most."""
+    lines = ["fault                  hits  steps  where most"]
+    for name in faults:
+        steps = Counter({step: n for (fault, step), n in total.hits.items() if fault == name})
+        most = sorted(steps.items(), key=lambda item: (-item[1], item[0]))[:5]
+        words = ", ".join(f"{step} {n}" for step, n in most)
+        lines.append(f"{name:<20} {sum(steps.values()):>6} {len(steps):>6}  {words}")
+    return lines
+
+
+def counts(total: Total) -> str:
+    """Returns in one line what was run, and how fast."""
+    cpu = max(total.cpu_seconds, 1e-9)
+    return (
+        f"{total.runs} seeds, {total.steps} steps, {total.commits} commits, {total.transactions} checked"
+        f" transactions, {total.answers} answers, {total.years:.2f} cluster-years; a core:"
+        f" {total.steps / cpu:.0f} steps/s, {total.transactions / cpu:.0f} checked transactions/s;"
+        f" {total.most_memory // 1024} MB at most"
+    )
