@@ -463,6 +463,34 @@ def artifacts_prune(c: Context, keep: str = "", yes: bool = False, json: bool = 
     show_pruned(prune(site(), keep=number("keep", keep, 5), really=yes), yes, json)
 
 
+# ---------------------------------------------------------------- a cluster to look at
+
+
+@task(
+    help={
+        "demo": "show two builders at work on this machine, one broken and healed; about a minute",
+        "keep": "keep the scratch folder with ledger, logs and packages, and say where it is",
+        "folder": "where the scratch folder is made; by default where temporary files go",
+        "json": JSON,
+    }
+)
+@told
+def cluster(c: Context, demo: bool = False, keep: bool = False, folder: str = "", json: bool = False) -> None:
+    """Show two builders at work, in a scratch folder: `invoke cluster --demo`. Touches nothing else."""
+    from pipeline.console.demo import show_forms, show_performance, tell_event
+    from pipeline.errors import UsageError
+    from pipeline.operations.demo.perform import perform
+    from pipeline.runtime import make_theatre
+
+    if not demo and (keep or folder):
+        raise UsageError("--keep and --folder belong to --demo.", remedy="`invoke cluster --demo --keep`")
+    if not demo:
+        show_forms(json)
+        return
+    collect_from_now_on()
+    sys.exit(show_performance(perform(make_theatre(), tell_event, keep=keep, parent=folder), json))
+
+
 # ---------------------------------------------------------------- the ledger
 
 
@@ -523,7 +551,7 @@ def _group(name: str, *members: Any) -> Collection:
     return group
 
 
-namespace = Collection(build, work, status, recover, doctor, config, sm)
+namespace = Collection(build, work, status, recover, doctor, config, sm, cluster)
 namespace.add_collection(_group("job", job_list, job_show, job_cancel, job_retry, job_log))
 namespace.add_collection(_group("lock", lock_list, lock_run, lock_break))
 namespace.add_collection(

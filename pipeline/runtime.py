@@ -14,6 +14,7 @@ from pipeline.coordination.adoption import adopt
 from pipeline.coordination.leases import RENEWAL_SHARE, interval_for_budget
 from pipeline.coordination.reducer import REDUCER_VERSION, decide, genesis
 from pipeline.edge.bare import make_bare
+from pipeline.edge.children import SystemChildren
 from pipeline.edge.clock import SystemClock
 from pipeline.edge.git_objects import TreeView, parse_commit
 from pipeline.edge.git_refs import GitRefs
@@ -35,6 +36,7 @@ from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.store import Store
 from pipeline.operations import site as sites
 from pipeline.operations.admission import admit
+from pipeline.operations.demo.perform import Theatre
 from pipeline.operations.settings import LocalSettings, masked, resolve
 from pipeline.operations.site import Site
 from pipeline.records.base import dump
@@ -196,6 +198,11 @@ def make_site(
         open_refs=lambda: make_refs(settings),
         least_interval=least_interval,
     )
+
+
+def make_theatre() -> Theatre:
+    """Returns what `cluster --demo` is played with: real processes, and none of this machine's settings."""
+    return Theatre(SystemClock(), SystemChildren, GitRefs, REDUCER_VERSION, dict(os.environ))
 
 
 def _share(settings: LocalSettings, refs: GitRefs) -> tuple[float, float | None]:

@@ -73,13 +73,18 @@ def check_maven(subject: Subject) -> Iterator[Check]:
         yield Check("maven", True, f"Maven {version}")
 
 
+def missing_packaging(path: str) -> dict[str, str]:
+    """Returns the packaging tools that a PATH lacks, with the package of each."""
+    return {name: package for name, package in _PACKAGING.items() if shutil.which(name, path=path) is None}
+
+
 def check_packaging(subject: Subject) -> Iterator[Check]:
     """The tools that make packages out of what was built."""
     if not subject.recipe.packages:
         return
-    missing = [name for name in _PACKAGING if shutil.which(name, path=subject.found.path) is None]
+    missing = missing_packaging(subject.found.path)
     if missing:
-        packages = tuple(_PACKAGING[name] for name in missing)
+        packages = tuple(missing.values())
         message, remedy = f"missing: {', '.join(missing)}", f"Install {' '.join(packages)}."
         yield Check("packaging", False, message, remedy, packages)
     else:
