@@ -21,7 +21,7 @@ import psutil
 
 from pipeline.edge.kernel import set_subreaper
 from pipeline.edge.lines import Lines
-from pipeline.edge.procfs import all_stats, descendants, is_alive, send
+from pipeline.edge.procfs import Stat, all_stats, descendants, is_alive, send
 from pipeline.edge.survivors import end_processes
 from pipeline.errors import CommandFailed
 
@@ -69,7 +69,7 @@ class Children(Protocol):
         """Returns how many of these processes still live."""
 
     def left(self) -> int:
-        """Returns how many processes live below this one."""
+        """Returns how many processes live of what was started here, and of what that has started."""
 
     def end(self, grace_seconds: float = 5.0) -> list[int]:
         """Ends all of them: terminate, grace, kill. Returns the ids of those that could not be ended."""
@@ -80,9 +80,11 @@ class SystemChildren:
 
     def __init__(self) -> None:
         self._before = False
+        self._others: frozenset[Process] = frozenset()
         self._started: list[_SystemChild] = []
 
     def __enter__(self) -> Self:
+        self._others = frozenset((stat.pid, stat.start_ticks) for stat in _children(all_stats()))
         self._before = set_subreaper(True)
         return self
 
@@ -121,19 +123,34 @@ class SystemChildren:
 
     def left(self) -> int:
         self._bury()
-        return len(descendants(os.getpid(), all_stats()))
+        return len(self._below())
 
     def end(self, grace_seconds: float = 5.0) -> list[int]:
-        unkillable = end_processes(_living_below, grace_seconds)
+        unkillable = end_processes(self._below, grace_seconds)
         self._bury()
         return unkillable
 
+    def _own(self, stats: dict[int, Stat]) -> list[Stat]:
+        """Returns what was started here and the orphans of it: not what this process had started before."""
+        return [stat for stat in _children(stats) if (stat.pid, stat.start_ticks) not in self._others]
+
+    def _below(self) -> list[psutil.Process]:
+        """Returns everything that lives of what was started here."""
+        stats, found = all_stats(), []
+        for own in self._own(stats):
+            for stat in (own, *descendants(own.pid, stats)):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process = psutil.Process(stat.pid)
+                    if is_alive(stat.pid, stat.start_ticks):
+                        found.append(process)
+        return found
+
     def _bury(self) -> None:
-        """Takes the exit status of whatever has ended below this process, and came to it as an orphan."""
+        """Takes the exit status of what has ended, and of orphans that came to this process."""
         for child in self._started:
             child.status()
-        for stat in all_stats().values():
-            if stat.parent == os.getpid() and stat.state == "Z":
+        for stat in self._own(all_stats()):
+            if stat.state == "Z":
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(stat.pid, os.WNOHANG)
 
@@ -177,11 +194,5 @@ class _SystemChild:
         return frozenset((stat.pid, stat.start_ticks) for stat in descendants(self.pid, all_stats()))
 
 
-def _living_below() -> list[psutil.Process]:
-    found = []
-    for stat in descendants(os.getpid(), all_stats()):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process = psutil.Process(stat.pid)
-            if is_alive(stat.pid, stat.start_ticks):
-                found.append(process)
-    return found
+def _children(stats: dict[int, Stat]) -> list[Stat]:
+    return [stat for stat in stats.values() if stat.parent == os.getpid()]

@@ -87,7 +87,7 @@ def searched(environment: Mapping[str, str]) -> str:
     return f"{SYSTEM_PATH}:{environment.get('PATH', '')}"
 
 
-def make_scratch(parent: str) -> Path:
+def make_scratch(parent: str, wanted_bytes: int = FREE_BYTES) -> Path:
     """Makes a new, empty folder below `parent`, or where temporary files go. Raises FileFailed."""
     place = parent or tempfile.gettempdir()
     remedy = "Name another place: `--folder PATH`."
@@ -98,10 +98,10 @@ def make_scratch(parent: str) -> Path:
         raise FileFailed(
             f"No scratch folder can be made in `{place}`: {exc.strerror}.", remedy=remedy
         ) from exc
-    if free < FREE_BYTES:
+    if free < wanted_bytes:
         shutil.rmtree(folder, ignore_errors=True)
         raise FileFailed(
-            f"`{place}` has {free >> 20} MiB free; the demonstration wants {FREE_BYTES >> 20}: a build is"
+            f"`{place}` has {free >> 20} MiB free; the demonstration wants {wanted_bytes >> 20}: a build is"
             f" ended when less than {Limits().disk_bytes >> 20} are left.",
             remedy=f"Free some. {remedy}",
         )
