@@ -33,7 +33,7 @@
     ├── BuildFailed                   70   carries its failure class; see FAILURE_EXIT_CODES
     ├── NotReported                   80   built, not yet reported: the next command reports it
     ├── ArtifactsInvalid              85   files differ from their manifest
-    ├── CheckFailed                   86   the ledger's chain or files do not hold
+    ├── CheckFailed                   86   the ledger's chain or files, or a demonstration's promises, fail
     ├── CommandFailed                 90   a program that was needed failed
     │   └── CommandTimedOut           91
     └── Interrupted                  130   Ctrl-C

@@ -98,6 +98,11 @@ def make_scratch(parent: str, wanted_bytes: int = FREE_BYTES) -> Path:
         raise FileFailed(
             f"No scratch folder can be made in `{place}`: {exc.strerror}.", remedy=remedy
         ) from exc
+    if ":" in str(folder):
+        folder.rmdir()
+        raise FileFailed(
+            f"`{place}` has a colon in its path, so no folder below it can be on PATH.", remedy=remedy
+        )
     if free < wanted_bytes:
         shutil.rmtree(folder, ignore_errors=True)
         raise FileFailed(

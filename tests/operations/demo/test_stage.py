@@ -117,6 +117,15 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
         make_scratch(str(tmp_path / "file"))
 
 
+def test_a_folder_that_cannot_be_on_path_is_refused(tmp_path: Path) -> None:
+    """Below a colon the stand-ins would not be found, and a real Maven might be: nothing is made there."""
+    place = tmp_path / "a:b"
+    place.mkdir()
+    with pytest.raises(FileFailed, match="has a colon in its path"):
+        make_scratch(str(place))
+    assert list(place.iterdir()) == []
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_an_unwritable_folder_is_refused(tmp_path: Path) -> None:
     """A folder that this user may not write is named with the system's own word."""
