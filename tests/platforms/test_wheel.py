@@ -63,6 +63,20 @@ def test_the_same_tasks(installed: Installed) -> None:
     assert names(listed) == set(load_tasks().namespace.task_names)
 
 
+def test_the_same_demonstration(installed: Installed) -> None:
+    """What `cluster --demo` builds, and its stand-ins for Maven and the JDK, have the checkout's bytes."""
+    code = "from pipeline.builds.sample import sample_root; print(sample_root() / 'demo')"
+    words = [installed.python, "-c", code]
+    done = subprocess.run(words, cwd=installed.folder, check=True, capture_output=True, text=True)
+    own, there = ROOT / "sample" / "demo", Path(done.stdout.strip())
+    assert not there.is_relative_to(ROOT)
+    shipped = {path.relative_to(own): path.read_bytes() for path in own.rglob("*") if path.is_file()}
+    assert {
+        path.relative_to(there): path.read_bytes() for path in there.rglob("*") if path.is_file()
+    } == shipped
+    assert Path("stand-ins/mvn") in shipped
+
+
 def test_the_same_sample_and_recipes(installed: Installed) -> None:
     """The sample has the checkout's digest, and each shipped recipe its bytes."""
     code = (
