@@ -144,7 +144,7 @@ class Play:
         self._until("the job waits again", lambda: self._is("queued", job))
         self._say(f"SIGCONT: {victim.name} wakes up and knows nothing of it.")
         victim.thaw()
-        self._until("its result comes late", lambda: self._ledger.job(job).late_results > 0)
+        self._until("its result comes late", lambda: self._came_late(job))
         self._until_ended([job])
 
     def _cut_off(self, one: Builder, two: Builder) -> None:
@@ -225,6 +225,11 @@ class Play:
 
     def _is(self, status: str, id: str) -> bool:
         return self._ledger.job(id).status == status
+
+    def _came_late(self, id: str) -> bool:
+        """Says whether a late result is there; an accepted one is the verdict's business."""
+        job = self._ledger.job(id)
+        return job.late_results > 0 or job.ended
 
     def _until_ended(self, ids: list[str]) -> None:
         names = " and ".join(self._narrator.name(id) for id in ids)
