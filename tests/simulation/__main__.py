@@ -87,7 +87,11 @@ def failures(total: Total, mutant: str | None) -> list[str]:
 
 def main(words: list[str] | None = None) -> int:
     """Does what the command line asks for, and returns the exit code: 0 if everything held."""
-    options = arguments(words)
+    return do(arguments(words))
+
+
+def do(options: argparse.Namespace) -> int:
+    """Does what was asked for, and returns the exit code."""
     choice = choice_of(options)
     if options.replay is not None:
         sys.stdout.write(story(choice.plan(options.replay), options.mutant))
