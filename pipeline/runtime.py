@@ -16,6 +16,7 @@ from pipeline.coordination.reducer import REDUCER_VERSION, decide, genesis
 from pipeline.edge.bare import make_bare
 from pipeline.edge.children import SystemChildren
 from pipeline.edge.clock import SystemClock
+from pipeline.edge.credentials import split_url
 from pipeline.edge.git_objects import TreeView, parse_commit
 from pipeline.edge.git_refs import GitRefs
 from pipeline.edge.identity import SystemProcesses, SystemRandomness, expanded, machine_id, user_home
@@ -329,5 +330,7 @@ def _registered(settings: LocalSettings, refs: GitRefs) -> list[Builder]:
 
 
 def _store_folder(settings: LocalSettings) -> Path:
-    digest = hashlib.sha256(f"{settings.ledger}\0{settings.ledger_branch}".encode()).hexdigest()[:12]
+    """Returns where the outbox and the clone of a ledger lie; a new password leaves it as it is."""
+    address = split_url(settings.ledger).address
+    digest = hashlib.sha256(f"{address}\0{settings.ledger_branch}".encode()).hexdigest()[:12]
     return settings.home / "stores" / digest

@@ -24,8 +24,9 @@ from typing import NamedTuple
 
 from pipeline.builds.job_clone import fill_tree, make_job_clone
 from pipeline.builds.submodules import checkout_large_files, submodules_of
+from pipeline.edge.credentials import Access, split_credentials
 from pipeline.edge.file_lock import file_lock
-from pipeline.edge.git import DAMAGED, Access, git, git_long, source_error, split_credentials
+from pipeline.edge.git import DAMAGED, git, git_long, source_error
 from pipeline.errors import (
     BranchNotFound,
     CommandFailed,

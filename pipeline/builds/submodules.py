@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.edge.git import Access, git, git_long, split_credentials
+from pipeline.edge.credentials import Access, split_credentials
+from pipeline.edge.git import git, git_long
 from pipeline.errors import SourceError
 
 _LFS_FILTER = {

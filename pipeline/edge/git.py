@@ -3,10 +3,7 @@
 Two environments. *Remote* commands keep the user's and the system's configuration, which is where credential
 helpers, SSH keys and certificates are found; *local* ones ignore it, so that a checkout is the same whoever
 makes it.
-Credentials in an address go to git by a credential helper, two words of shell that read them from variables:
-not on a command line, not into a repository's configuration, a user's store of passwords or a message.
-Git asks it when the host does, for every repository of that host: submodules and large files need the same.
-The variables' names do not begin with `GIT_`: Git LFS writes those that do into its error logs.
+Credentials in an address go to git as `credentials` says.
 """
 
 from __future__ import annotations
@@ -15,14 +12,18 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import unquote, urlsplit, urlunsplit
 
-from pipeline.edge.identity import expanded
+from pipeline.edge.credentials import (
+    Access,
+    config_variables,
+    credential_settings,
+    credential_variables,
+    masked,
+)
 from pipeline.edge.process import Finished, run
 from pipeline.edge.supervisor import Supervised
-from pipeline.errors import BuildFailed, CommandFailed, SourceError, UsageError
+from pipeline.errors import BuildFailed, CommandFailed, SourceError
 
 _TAIL_BYTES = 64 * 1024
 _SETTINGS = {
@@ -37,7 +38,6 @@ _SETTINGS = {
     "http.lowSpeedTime": "60",
     "advice.detachedHead": "false",
 }
-_SECRET = re.compile(r"(?<=://)[^/@\s]+@")
 
 #: What git says of a repository that lacks objects: a partial clone, a copy that was cut. A connection that
 #: breaks off leaves an invalid pack as well, but says nothing of these.
@@ -121,11 +121,6 @@ _MEANINGS = (
 )
 
 
-_USER, _PASSWORD = "PIPELINE_GIT_USER", "PIPELINE_GIT_PASSWORD"
-_HELPER = (
-    '!answer() { test "$1" != get || '
-    f'printf \'username=%s\\npassword=%s\\n\' "${_USER}" "${_PASSWORD}"; }}; answer'
-)
 #: What tells a remote command who asks, and how the host is reached.
 _OF_THE_USER = (
     *("HOME", "USER", "SUDO_UID", "SSH_AUTH_SOCK", "XDG_CONFIG_HOME", "TMPDIR"),
@@ -135,73 +130,6 @@ _OF_THE_USER = (
 )
 #: No question is asked, and a host that has fallen silent is given up after a minute.
 _SSH_OPTIONS = "-o BatchMode=yes -o ConnectTimeout=15 -o ServerAliveInterval=15 -o ServerAliveCountMax=4"
-#: A user's name of at least this length, without a password, is a token.
-_TOKEN_CHARACTERS = 20
-
-
-@dataclass(frozen=True)
-class Access:
-    """A repository's address without credentials, and those that its host is given if it asks.
-
-    `password` is None where only a name was given: the user's own credential helpers know the rest.
-    """
-
-    address: str
-    user: str | None = None
-    password: str | None = field(default=None, repr=False)
-
-    @property
-    def is_secret(self) -> bool:
-        """Says whether there is something that must not be written."""
-        return self.password is not None
-
-    @property
-    def host(self) -> str:
-        """Returns `https://host:port`, for which credentials count; nothing for what is no web address."""
-        parts = urlsplit(self.address)
-        return f"{parts.scheme}://{parts.netloc}" if parts.scheme in ("http", "https") else ""
-
-    @property
-    def is_local(self) -> bool:
-        return self.address.startswith(("/", "file://"))
-
-    @property
-    def is_ssh(self) -> bool:
-        """Says whether git goes there by ssh: `ssh://…`, or `host:path` as scp writes it."""
-        return not self.is_local and (self.address.startswith("ssh://") or "://" not in self.address)
-
-    def ssh_host(self) -> tuple[str, str]:
-        """Returns host and port as ssh takes them; the port is empty where it is the usual one."""
-        if "://" not in self.address:
-            return self.address.partition(":")[0].rpartition("@")[2], ""
-        parts = urlsplit(self.address)
-        host, _, port = parts.netloc.rpartition("@")[2].partition(":")
-        return host, port
-
-
-def split_credentials(source: str) -> Access:
-    """Parses an address. Raises UsageError for an option in disguise or a control character."""
-    if not source or source.startswith("-") or any(ord(char) < 32 for char in source):
-        raise UsageError(f"{masked(source)!r} cannot be a repository's address.")
-    if "://" not in source:
-        is_path = "/" in source.partition(":")[0] or ":" not in source
-        return Access(str(expanded(source).resolve())) if is_path else Access(source)
-    parts = urlsplit(source)
-    user, at, host = parts.netloc.rpartition("@")
-    if not at:
-        return Access(source)
-    if parts.scheme in ("http", "https"):
-        name, colon, password = user.partition(":")
-        secret = unquote(password) if colon or len(name) >= _TOKEN_CHARACTERS else None
-        if any(ord(char) < 32 for char in unquote(user)):
-            raise UsageError(f"The credentials in {masked(source)!r} hold a control character.")
-        return Access(urlunsplit(parts._replace(netloc=host)), unquote(name), secret)
-    return Access(urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}@{host}")))
-
-
-def masked(text: str) -> str:
-    """Returns a text without the credentials of the addresses in it."""
-    return _SECRET.sub("", text)
 
 
 def environment(access: Access | None = None, extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -218,16 +146,10 @@ def environment(access: Access | None = None, extra: Mapping[str, str] | None = 
         # `ext::` and its like run programs.
         env["GIT_ALLOW_PROTOCOL"] = "http:https:ssh:git" + (":file" if access.is_local else "")
     pairs = list(settings.items())
-    if access is not None and access.user is not None and access.password is None:
-        pairs.append((f"credential.{access.host}.username", access.user))
-    elif access is not None and access.user is not None:
-        # The empty one puts the user's own helpers aside: they would keep what they are told.
-        pairs += [(f"credential.{access.host}.helper", helper) for helper in ("", _HELPER)]
-        env |= {_USER: access.user, _PASSWORD: access.password or ""}
-    env["GIT_CONFIG_COUNT"] = str(len(pairs))
-    for index, (key, value) in enumerate(pairs):
-        env[f"GIT_CONFIG_KEY_{index}"], env[f"GIT_CONFIG_VALUE_{index}"] = key, value
-    return env
+    if access is not None:
+        pairs += credential_settings(access)
+        env |= credential_variables(access)
+    return env | config_variables(pairs)
 
 
 def _ssh_command(access: Access, env: Mapping[str, str]) -> str:

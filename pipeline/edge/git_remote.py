@@ -8,6 +8,13 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
+from pipeline.edge.credentials import (
+    config_variables,
+    credential_settings,
+    credential_variables,
+    masked,
+    split_url,
+)
 from pipeline.edge.process import Finished, run
 from pipeline.errors import (
     CommandTimedOut,
@@ -63,12 +70,18 @@ class GitRemote:
     """One address, with git's environment for it. `timeout` bounds each git command, in seconds."""
 
     def __init__(self, address: str, timeout: float) -> None:
-        """Raises LedgerError for an option in disguise."""
+        """`address` has no credentials afterwards: git gets them as `credentials` says, and no command line.
+
+        Raises LedgerError for an option in disguise, UsageError for credentials with a control character.
+        """
         if address.startswith("-"):
             raise LedgerError(f"{address!r} cannot be the address of a repository.")
-        self.address = address
+        access = split_url(address)
+        self.address = access.address
         self.timeout = timeout
-        self.env = environment(address)
+        self.env = environment(self.address) | credential_variables(access)
+        if settings := credential_settings(access):
+            self.env |= config_variables(settings, self.env)
         self.here: Path | None = None  # known after `insist_on_one_address`
         self._asked = False
 
@@ -157,11 +170,6 @@ def moved(said: str) -> bool:
     A newer git (2.55 does) calls a ref whose lock is held by somebody `reference already exists` as well.
     """
     return _MOVED.search(said) is not None and not _LOCK_FILE.search(said)
-
-
-def masked(text: str) -> str:
-    """Returns text without the credentials of the addresses in it."""
-    return re.sub(r"://[^/\s]*@", "://", text)
 
 
 def environment(remote: str = "/") -> dict[str, str]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.edge.git import split_credentials
+from pipeline.edge.credentials import split_credentials
 from pipeline.edge.machine_lock import MachineLock
 from pipeline.edge.waiting_room import Waiter, WaitingRoom
 from pipeline.errors import (

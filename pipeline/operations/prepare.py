@@ -20,8 +20,8 @@ from pipeline.builds.toolchain import Found
 from pipeline.builds.tree import GitTree, Tree
 from pipeline.builds.workspace import Place, Workspace, choose_place
 from pipeline.builds.workspace import find as find_workspace
+from pipeline.edge.credentials import split_credentials
 from pipeline.edge.findings import Findings
-from pipeline.edge.git import split_credentials
 from pipeline.edge.identity import user_home
 from pipeline.edge.mounts import probe_mounts
 from pipeline.edge.process import run

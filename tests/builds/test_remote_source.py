@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.builds.source import Sources
-from pipeline.edge.git import Access, environment
+from pipeline.edge.credentials import Access
+from pipeline.edge.git import environment
 from pipeline.edge.process import run
 from pipeline.errors import BranchNotFound, SourceError
 from tests.contracts.web import serve_git

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.edge.git import Access, environment, git, git_long, masked, source_error, split_credentials
+from pipeline.edge.credentials import Access, masked, split_credentials
+from pipeline.edge.git import environment, git, git_long, source_error
 from pipeline.errors import BuildFailed, CommandFailed, SourceError, UsageError
 
 

@@ -9,7 +9,7 @@ import pytest
 from pipeline.errors import ConfigInvalid, IdentityUnknown
 from pipeline.operations.settings import LocalSettings, masked, resolve
 from pipeline.records.builders import Builder
-from pipeline.runtime import find_home, identify
+from pipeline.runtime import find_home, identify, make_refs
 
 HOME = Path("/machine/.pipeline")
 
@@ -77,6 +77,16 @@ def test_passwords_are_not_shown(address: str, shown: str) -> None:
     settings = resolve(HOME, f'ledger = "{address}"', {})
     assert settings.ledger == address
     assert masked(address) == origins(settings)["ledger"][0] == shown
+
+
+def test_a_new_password_keeps_the_outbox() -> None:
+    """The outbox and the clone belong to the repository, not to the credentials it is reached with."""
+
+    def folder(address: str) -> Path:
+        return make_refs(resolve(HOME, f'ledger = "{address}"', {})).clone.folder
+
+    assert folder("https://me:old@host/x.git") == folder("https://me:new@host/x.git")
+    assert folder("https://me:old@host/x.git") != folder("https://me:old@host/y.git")
 
 
 def test_a_wrong_variable_is_named() -> None:
