@@ -30,6 +30,7 @@ from pipeline.operations.report import Ending, Report
 from pipeline.operations.site import Site, accepted
 from pipeline.records.builds import Failure, FailureClass
 from pipeline.records.jobs import Job
+from pipeline.records.secrets import mask
 
 T = TypeVar("T")
 
@@ -144,7 +145,7 @@ def _build(
         return Built(status="failed", failure=of_os_error(exc))
     except Exception as exc:
         # The job ends all the same: left running, it would be lost again and again to the same defect.
-        site.say(traceback.format_exc())
+        site.say(mask(traceback.format_exc()))
         return Built(status="failed", failure=of_defect(exc))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ from pipeline.builds.workspace import Workspace
 from pipeline.edge.identity import user_home
 from pipeline.edge.supervisor import Standby
 from pipeline.errors import PipelineError
-from pipeline.operations.failures import failure_of
+from pipeline.operations.failures import failure_of, shown
 from pipeline.operations.prepare import Prepared
 from pipeline.operations.progress import ProgressLine
 from pipeline.operations.site import Site
@@ -89,12 +89,22 @@ def construct(
                 history=prepared.history,
                 standby=standby,
             )
+            outcome = _shown(outcome)
             stages += outcome.stages
             downloads = stand_ins.downloads()
             site.step("build ended")
             return _keep(
                 site, job, token, attempt, recipe, room, outcome, stages, downloads, events, begun, stand_ins
             )
+
+
+def _shown(outcome: BuildOutcome) -> BuildOutcome:
+    """Returns an outcome without secrets that a program has printed; the raw log has them still."""
+    return replace(
+        outcome,
+        failure=shown(outcome.failure) if outcome.failure else None,
+        modules=tuple(mask_record(module) for module in outcome.modules),
+    )
 
 
 def _make_ready(
@@ -147,7 +157,7 @@ def _keep(
     # Everything but the files' own names: those have to stay what they are.
     facts = {
         "recipe": mask_record(recipe),
-        "modules": [mask_record(module) for module in outcome.modules],
+        "modules": list(outcome.modules),
         "downloads": [mask_record(download) for download in downloads],
     }
     manifest = manifest.model_copy(update={**facts, "stages": stages, "complete": not outcome.resumed})

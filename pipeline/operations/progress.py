@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from pipeline.builds.progress import ModuleFinished, ModuleStarted
 from pipeline.builds.runner import BuildEvent, Notice, StageFinished, StageStarted, TimeLeft
+from pipeline.records.secrets import mask
 
 
 class Write(Protocol):
@@ -48,6 +49,7 @@ class ProgressLine:
                     "info" if status == "success" else "error", f"stage {name}: {status}", seconds=seconds
                 )
             case ModuleStarted(name=name, index=index, total=total):
+                name = mask(name)
                 left = f", about {_minutes(self._left)} left" if self._left is not None else ""
                 if self._live is None:
                     self._say(f"[{index}/{total}] {name}{left}")
@@ -59,7 +61,7 @@ class ProgressLine:
                 self._left = seconds
                 self._facts |= {"seconds_left": round(seconds)}
             case Notice(text=text):
-                self._say(f"Note: {text}")
+                self._say(f"Note: {mask(text)}")
                 self._write("warning", text)
         self._report(dict(self._facts))
         if self._live is not None:

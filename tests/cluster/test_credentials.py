@@ -71,3 +71,21 @@ def test_a_job_from_the_queue_uses_this_machines_own(hosts: tuple[GitHost, Host]
     ended = host.invoke("work", "--once", "--json", PIPELINE_SOURCE="")
     assert (ended.code, ended.json()["failure"]["class"]) == (71, "source")
     assert "asks for credentials" in ended.json()["failure"]["message"]
+
+
+def test_what_a_program_printed_is_masked_for_everybody(tmp_path: Path) -> None:
+    """A failure shows no secret: not as JSON, on a terminal, in the ledger; the raw log stays as it is."""
+    host = Host(tmp_path / "host")
+    secret = "s3cr3t-horse-battery"
+    goal = "Failed to execute goal org.example:deploy:1.0:put (default) on project tiny-core"
+    host.switch("say", value=f"[ERROR] {goal}: server said: password={secret}\n")
+    host.switch("fail-maven")
+    told = [host.invoke("build", "--branch", BRANCH, *words) for words in (("--json",), ())]
+    assert {ended.code for ended in told} == {70}
+    failure = told[0].json()["failure"]
+    assert failure["message"].endswith("server said: password=*****")
+    assert failure["message"] in told[1].out
+    assert not any(secret in ended.out + ended.err for ended in told)
+    host.unswitch()
+    leaks = {Path(name).name for name, data in contents(host.home) if secret.encode() in data}
+    assert leaks == {"raw.log", "build.log.gz (unpacked)"}

@@ -6,6 +6,7 @@ prints. Files in `switches` steer both while they run:
     hold-maven, hold-packaging   wait there while the file exists; `at-maven`, `at-packaging` say so
     fail-maven, fail-packaging   end with status 1
     daemon                       leave a process behind that has left session and environment
+    say                          print what the file says before Maven ends
     noise                        print as many megabytes as the file says
     fill                         write a file of as many megabytes as the file says into the tree
 """
@@ -63,6 +64,7 @@ fi
 if [ -e {switches}/noise ]; then
   yes "[INFO] $(printf 'x%.0s' $(seq 92))" | head -c "$(cat {switches}/noise)000000"; echo
 fi
+test -e {switches}/say && cat {switches}/say
 if [ -e {switches}/fill ]; then
   head -c "$(cat {switches}/fill)000000" /dev/zero > filled || echo "cannot write" >&2
   sleep 5

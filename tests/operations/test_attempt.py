@@ -91,6 +91,27 @@ def test_a_defect_ends_the_job_that_met_it(make_site: MakeSite) -> None:
     assert "test_attempt.py" in "".join(said)
 
 
+def test_what_is_raised_shows_no_secret(make_site: MakeSite) -> None:
+    """An error that quotes a secret is masked in the report and in what is said, as in the ledger."""
+    one = make_site("build1")
+    said: list[str] = []
+    one.say = said.append
+
+    def defective(name: str) -> None:
+        if name == "journal written":
+            raise TypeError("no such header: password=s3cr3t-horse")
+
+    one.step = defective
+    failure = run_attempt(one, claimed(one, "job_a"), None).failure
+    assert failure is not None
+    assert failure.message.endswith("TypeError: no such header: password=*****")
+    assert queue.show(one, "job_a").failure == failure
+    assert "password=*****" in "".join(said)
+    assert "horse" not in "".join(said)
+    source = failure_of(SourceError("it said token=abcdef0123456789", remedy="Remove password=s3cr3t-horse."))
+    assert (source.message, source.remedy) == ("it said token=*****", "Remove password=*****")
+
+
 def test_an_attempt_that_cannot_be_noted_ends_its_job(make_site: MakeSite, tmp_path: Path) -> None:
     """Where not even the note of the attempt can be written, the job fails, and the ledger is told."""
     one = make_site("build1")
