@@ -9,9 +9,11 @@ from pipeline.edge.git_objects import write_tree
 from pipeline.edge.ref_store import RefStore
 from pipeline.errors import PipelineError, RecordTooNew
 from pipeline.ledger import chain
+from pipeline.ledger.exposure import exposed_by
 from pipeline.ledger.history import history, stand, tree_at
 from pipeline.records.decisions import Adopt, Decide
 from pipeline.records.ledger import Transaction
+from pipeline.records.secrets import mask
 
 #: Says what is wrong with one state file, or nothing. PURE.
 Validate = Callable[[str, bytes], str | None]
@@ -39,7 +41,11 @@ def check_chain(
     for story in history(refs, tip, reducer):
         record = story.record
         if record is None:
-            findings.append(Finding(story.oid, f"made by hand: {story.subject}", foreign=True))
+            findings.append(Finding(story.oid, f"made by hand: {mask(story.subject)}", foreign=True))
+            findings += [
+                Finding(story.oid, f"made by hand: {each.words()}", foreign=True)
+                for each in exposed_by(refs, story.oid)
+            ]
             continue
         checked += 1
         if record.ordinal <= last:

@@ -27,14 +27,22 @@ The interleavings that shaped each step stand in docs/explanation/ledger.md.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipeline.edge.clock import Clock
 from pipeline.edge.git_objects import Object, TreeView, make, write_tree
 from pipeline.edge.identity import Processes, Randomness
-from pipeline.errors import LedgerBusy, LedgerRefLocked, LedgerUnreachable, OutcomeUnknown, StoreError
-from pipeline.ledger import chain, history
+from pipeline.errors import (
+    LedgerBusy,
+    LedgerError,
+    LedgerRefLocked,
+    LedgerUnreachable,
+    OutcomeUnknown,
+    StoreError,
+)
+from pipeline.ledger import chain, exposure, history
 from pipeline.ledger.branch import Branch
 from pipeline.ledger.chain import Batch, WriterConflict
 from pipeline.ledger.history import Standing
@@ -71,7 +79,8 @@ class Settings:
 class _Plan:
     """What became of the entries on one tip. No commit: nothing has to be written, so nothing pushed.
 
-    `lands` is what stands once the commit, the last of the objects, has landed.
+    `lands` is what stands once the commit, the last of the objects, has landed; `adopts` what it was decided
+    on, where that has commits made by hand.
     """
 
     tip: str
@@ -81,6 +90,7 @@ class _Plan:
     commit: str = ""
     objects: list[Object] = field(default_factory=list)
     lands: Standing | None = None
+    adopts: Standing | None = None
 
     @property
     def versions(self) -> dict[int, int]:
@@ -220,7 +230,14 @@ class Leader:
             commit.oid,
             [*objects, commit],
             Standing(commit.oid, tree, tree, step.state, commit.oid),
+            standing if record.recorded else None,
         )
+
+    def _tell_exposed(self, adopted: Standing) -> None:
+        """Warns of secrets that commits made by hand have brought, once what they changed is adopted."""
+        with suppress(LedgerError):  # an object that is missing is told of by whoever needs it
+            for each in exposure.exposed_above(self._refs, adopted, self._settings.reducer):
+                self._warn(f"Commit {each.commit[:12]}, made by hand: {each.words()}")
 
     def _carry(self, plan: _Plan, tries: int, until: float) -> bool:
         """Pushes a commit until its outcome is known. True: it is in the chain.
@@ -238,6 +255,8 @@ class Leader:
                 self._store.settle(plan.writer, outcomes, (plan.tip, plan.commit))
                 if plan.lands is not None:
                     self._branch.stand_on(plan.lands)
+                if plan.adopts is not None:
+                    self._tell_exposed(plan.adopts)
                 return True
             if pushed.kind != "unknown":
                 break

@@ -11,6 +11,8 @@ from pipeline.builds.debcontrol import Installed
 from pipeline.builds.recipe import CommitFacts, RecipeOverrides
 from pipeline.builds.tree import FolderTree
 from pipeline.errors import LedgerMissing, PipelineError
+from pipeline.ledger.exposure import REMEDY as ROTATE
+from pipeline.ledger.exposure import exposed_above
 from pipeline.operations import site as sites
 from pipeline.operations.prepare import default_recipe, preflight_memory, recipe_folder, subject
 from pipeline.operations.remote import probe
@@ -137,11 +139,16 @@ def _alone(site: Site) -> list[Check]:
 
 def _by_hand(site: Site) -> list[Check]:
     standing = site.state(fresh=False)
-    return [
+    found = [
         Check("ledger: changed by hand", False, sites.told_of(each), sites.BY_HAND_REMEDY)
         for each in standing.state.quarantined
         if each.commit == standing.tip
     ]
+    found += [
+        Check("ledger: a secret", False, f"commit {each.commit[:12]}, by hand: {each.said()}", ROTATE)
+        for each in exposed_above(site.ledger.refs, standing, site.reducer)
+    ]
+    return found
 
 
 def _machine(site: Site, view: View) -> list[Check]:

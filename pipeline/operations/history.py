@@ -20,6 +20,7 @@ from pipeline.records.jobs import JobArchive, Jobs
 from pipeline.records.ledger import LedgerState
 from pipeline.records.locks import Locks
 from pipeline.records.messages import Mailbox, MessageArchive, Messages
+from pipeline.records.secrets import mask
 from pipeline.records.shared import AutoReplyRules, BranchesConfig, FileRegistry
 
 _EXACT: dict[str, type[BaseModel]] = {
@@ -112,4 +113,4 @@ def log(site: Site, limit: int = 50) -> list[Told]:
     if limit < 1:
         raise UsageError(f"{limit} commits cannot be shown.", remedy="Give a number, 1 or more.")
     stories = list(history(site.ledger.refs, site.state().tip, site.reducer))[-limit:]
-    return [Told(s.oid, s.subject, s.record, s.record.ordinal if s.record else None) for s in stories]
+    return [Told(s.oid, mask(s.subject), s.record, s.record.ordinal if s.record else None) for s in stories]

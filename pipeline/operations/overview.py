@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from pipeline.coordination.presence import Health, derive_health
 from pipeline.errors import PipelineError
+from pipeline.ledger.exposure import exposed_above
 from pipeline.operations import journal
 from pipeline.operations import site as sites
 from pipeline.operations.rivals import REMEDY, known_rival, look_for_rival
@@ -76,6 +77,10 @@ def overview(site: Site) -> Overview:
         notices.append("Somebody changed the ledger by hand; the next transaction puts it in order.")
         aside = [each for each in standing.state.quarantined if each.commit == standing.tip]
         notices += [f"Not adopted: {sites.told_of(each)} {sites.BY_HAND_REMEDY}" for each in aside]
+        notices += [
+            f"Commit {each.commit[:12]}, made by hand: {each.words()}"
+            for each in exposed_above(site.ledger.refs, standing, site.reducer)
+        ]
     return Overview(
         ledger=masked(site.settings.ledger),
         tip=standing.tip,

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from pipeline.edge.memory_refs import MemoryRemote
 from pipeline.errors import UsageError
 from pipeline.operations import history, messages
+from pipeline.operations.overview import overview
 from pipeline.records import paths
 from pipeline.records.schemas import STATE_FILES
+from tests.ledger.test_foreign import change_by_hand
 from tests.operations.conftest import MakeSite
 
 
@@ -33,6 +36,23 @@ def test_a_sound_ledger_holds(make_site: MakeSite) -> None:
     messages.send(one, ["all"], "hello", "")
     checked = history.check(one)
     assert (checked.transactions, checked.findings, checked.aside, checked.holds) == (2, [], [], True)
+
+
+def test_a_secret_that_was_committed_by_hand_is_told(make_site: MakeSite, remote: MemoryRemote) -> None:
+    """The check names it for good, and holds; `status` does until the next transaction. No value is shown."""
+    token = "glpat-" + "x1Y2z3" * 4
+    oid = change_by_hand(remote, {"notes.md": f"# Notes\n\n{token}\n".encode()})
+    one = make_site("build1")
+    place = "`notes.md`, line 3: this looks like a password or a key (rule `gitlab_token`)."
+    assert [line for line in overview(one).notices if place in line and oid[:12] in line] != []
+    messages.send(one, ["all"], "hello", "")
+    change_by_hand(remote, {"notes.md": None})
+    checked = history.check(one)
+    (told,) = (each for each in checked.findings if "looks like" in each.problem)
+    assert (told.commit, told.foreign, checked.holds) == (oid, True, True)
+    assert told.problem.startswith(f"made by hand: {place} Rotate it")
+    assert token not in repr(checked) + repr(overview(one))
+    assert not any("looks like" in line for line in overview(one).notices)
 
 
 def test_every_kind_of_state_file_is_validated() -> None:
