@@ -26,13 +26,13 @@ from pipeline.errors import (
     UsageError,
 )
 from pipeline.operations import site as sites
+from pipeline.operations import waiting
 from pipeline.operations.attempt import Claimed, Interruption, run_attempt
 from pipeline.operations.prepare import Prepared, Wanted, prepare
 from pipeline.operations.queue import find
 from pipeline.operations.recover import recover
 from pipeline.operations.report import Report
 from pipeline.operations.rivals import busy_elsewhere
-from pipeline.operations.settings import masked
 from pipeline.operations.site import Site
 from pipeline.operations.turn import wait
 from pipeline.records.base import dump_json
@@ -76,21 +76,24 @@ def build(site: Site, order: Order) -> list[Report]:
     if order.dry_run:
         site.say("Everything that can be checked is in order.")
         return [_planned(site.builder, wanted, prepared)]
+    job_id = new_job_id(site)
     try:
-        queued = _hold_machine(site, lock, order, wanted, prepared)
+        queued = _hold_machine(site, lock, order, wanted, prepared, job_id)
         if queued is not None and queued.ended:
             return [_ended(site, queued)]
         if queued is not None:
             recover(site, lock=lock, quiet=True)  # whoever held the machine may have been killed
         try:
-            claimed = _claim(site, order, wanted, prepared, queued)
+            claimed = _claim(site, order, wanted, prepared, job_id, queued)
         except Refused as exc:
             if queued is None or exc.reason != "ended":
                 raise
             return [_ended(site, find(site.state(fresh=False).view, queued.id)[0])]
+        waiting.forget(site, job_id)
         return [run_attempt(site, claimed, prepared)]
     finally:
         lock.release()
+        waiting.forget(site, job_id)
         with suppress(PipelineError):
             site.ledger.maintain()  # costs nothing unless it is due
 
@@ -173,7 +176,7 @@ def _request(site: Site, wanted: Wanted, prepared: Prepared, job_id: str, order:
 
 
 def _hold_machine(
-    site: Site, lock: MachineLock, order: Order, wanted: Wanted, prepared: Prepared
+    site: Site, lock: MachineLock, order: Order, wanted: Wanted, prepared: Prepared, job_id: str
 ) -> Job | None:
     """Takes the machine's lock; where others have it or wait for it, queues the job and waits its turn.
 
@@ -186,16 +189,16 @@ def _hold_machine(
         return None
     if order.wait_seconds == 0:
         raise _busy(site, lock)
-    job_id = new_job_id(site)
     stop = Interruption()
     try:
         with stop.listening():
+            waiting.note(site, job_id)
             request = _request(site, wanted, prepared, job_id, order)
             site.ask({"kind": "job.create", **request, "target": site.builder})
             site.say("This machine is building already.")
             me = Waiter(
                 id=site.random.hex(),
-                queue=f"{masked(site.settings.ledger)} {site.settings.ledger_branch}",
+                queue=waiting.ledger_name(site),
                 job_id=job_id,
                 priority=order.priority,
                 since=site.clock.boottime(),
@@ -223,10 +226,12 @@ def _ended(site: Site, job: Job) -> Report:
     return Report(job.id, ending, job.branch, job.commit, site.builder, failure=job.failure)
 
 
-def _claim(site: Site, order: Order, wanted: Wanted, prepared: Prepared, queued: Job | None) -> Claimed:
+def _claim(
+    site: Site, order: Order, wanted: Wanted, prepared: Prepared, job_id: str, queued: Job | None
+) -> Claimed:
     """Claim, attempt, token, the builder's lock and status `building`: one commit."""
     if queued is None:
-        request = {"kind": "job.start", **_request(site, wanted, prepared, new_job_id(site), order)}
+        request = {"kind": "job.start", **_request(site, wanted, prepared, job_id, order)}
     else:
         request = {"kind": "job.claim", "job_id": queued.id}
     facts = {"system": prepared.system, "toolchain": prepared.fingerprint}

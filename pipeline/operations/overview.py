@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pipeline.coordination.presence import Health, derive_health
 from pipeline.errors import PipelineError
 from pipeline.ledger.exposure import exposed_above
-from pipeline.operations import journal
+from pipeline.operations import journal, waiting
 from pipeline.operations import site as sites
 from pipeline.operations.rivals import REMEDY, known_rival, look_for_rival
 from pipeline.operations.settings import masked
@@ -37,7 +37,8 @@ class Overview:
 
     `away` says why the ledger's remote could not be asked, if it could not: then all of this is what was seen
     last. `orphans` are the jobs that a dead process of this machine has left running, `unreported` those that
-    were built here and not reported: `recover` sees to both.
+    were built here and not reported: `recover` sees to both. `abandoned` are in the queue still, ordered by a
+    command of this machine that has ended.
     """
 
     ledger: str
@@ -50,6 +51,7 @@ class Overview:
     waiting: int
     orphans: list[str] = field(default_factory=list)
     unreported: list[str] = field(default_factory=list)
+    abandoned: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     away: str | None = None
 
@@ -61,13 +63,15 @@ def overview(site: Site) -> Overview:
     jobs = sites.jobs(view).jobs
     beats = _heartbeats(site)
     shown = [_builder_view(site, b, view, beats) for b in sites.registry(view).builders]
-    waiting = len(site.ledger.store.entries())
+    undelivered = len(site.ledger.store.entries())
     unreported = _unreported(site)
     orphans = [job for job in _orphans(site, view) if job not in unreported]
     notices = [f"{job} was left running by a dead process: `invoke recover` puts it back." for job in orphans]
+    abandoned = waiting.abandoned(site, view)
+    notices += [waiting.told_of(job) for job in abandoned]
     notices += [f"{job} was built here and not reported: `invoke recover` reports it." for job in unreported]
-    if waiting:
-        words = "1 entry waits" if waiting == 1 else f"{waiting} entries wait"
+    if undelivered:
+        words = "1 entry waits" if undelivered == 1 else f"{undelivered} entries wait"
         notices.append(f"{words} in this machine's outbox: `invoke recover` delivers what is there.")
     if site.builder not in {b.name for b in sites.registry(view).builders}:
         notices.append(f"This machine is {site.builder}, which the registry does not know: `invoke doctor`.")
@@ -89,9 +93,10 @@ def overview(site: Site) -> Overview:
         running=[j for j in jobs if j.status == "running"],
         queued=sorted((j for j in jobs if j.status == "queued"), key=lambda j: j.priority),
         locks=list(sites.locks(view).locks),
-        waiting=waiting,
+        waiting=undelivered,
         orphans=orphans,
         unreported=unreported,
+        abandoned=abandoned,
         notices=notices,
         away=site.away.message if site.away else None,
     )

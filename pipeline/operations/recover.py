@@ -22,7 +22,7 @@ from pipeline.builds.workspace import Workspace, clear, leftovers, remove
 from pipeline.edge.machine_lock import MachineLock
 from pipeline.edge.survivors import find_survivors, kill_survivors, read_journal
 from pipeline.errors import Fenced, LedgerUnreachable, RecordInvalid
-from pipeline.operations import journal
+from pipeline.operations import journal, waiting
 from pipeline.operations import site as sites
 from pipeline.operations.guarded import end_leftovers
 from pipeline.operations.journal import AttemptRecord
@@ -49,6 +49,7 @@ class Recovery:
     elsewhere: list[str] = field(default_factory=list)
     rival: Rival | None = None
     damaged: list[str] = field(default_factory=list)
+    abandoned: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
 
     @property
@@ -62,6 +63,7 @@ class Recovery:
             or self.rescued
             or self.elsewhere
             or self.damaged
+            or self.abandoned
         )
 
     def lines(self) -> list[str]:
@@ -81,6 +83,7 @@ class Recovery:
             for job in self.elsewhere
         ]
         told += [f"A kept report cannot be read, its build is lost: {what}." for what in self.damaged]
+        told += [waiting.told_of(job) for job in self.abandoned]
         return told or ["Nothing to recover."]
 
 
@@ -96,6 +99,7 @@ def recover(site: Site, *, lock: MachineLock | None = None, quiet: bool = False)
         found.busy = True
         _deliver(site, found)
         _look_round(site, found)
+        _look_for_abandoned(site, found)
         return found
     try:
         _end_processes(site, found)
@@ -104,6 +108,7 @@ def recover(site: Site, *, lock: MachineLock | None = None, quiet: bool = False)
         _report_kept(site, found)
         _requeue(site, found)
         found.rescued += rescue(site)
+        _look_for_abandoned(site, found)
         _tidy(site, found)
     finally:
         if lock is None:
@@ -138,6 +143,14 @@ def _look_round(site: Site, found: Recovery) -> None:
         found.rival = look_for_rival(site)
     if found.rival is not None:
         site.say(f"{found.rival.words(site.builder)} {REMEDY}")
+
+
+def _look_for_abandoned(site: Site, found: Recovery) -> None:
+    """Finds what a killed command has left in the queue; it was asked for, so it stays."""
+    with contextlib.suppress(LedgerUnreachable):
+        view = site.state(fresh=False).view
+        found.abandoned += waiting.abandoned(site, view)
+        waiting.tidy(site, view)
 
 
 def _report_kept(site: Site, found: Recovery) -> None:

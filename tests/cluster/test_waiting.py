@@ -53,13 +53,20 @@ def test_the_place_in_the_queue_decides(host: Host) -> None:
 
 
 def test_a_killed_waiter_blocks_nobody(host: Host) -> None:
-    """After `kill -9` of a waiter the next one is served; its job stays in the queue for `work --once`."""
+    """After `kill -9` of a waiter the next one is served; its job stays in the queue, and is told of."""
     first = building(host)
     killed = waiting(host, 1)
     third = waiting(host, 2)
     killed.kill()
     finish(killed)
     assert wait_until(lambda: "; 1 before it" in output(third)[1])
+    (job,) = host.invoke("status", "--json").json()["abandoned"]
+    told = (
+        f"{job} waits, queued by a command that has ended: `invoke work --once` runs it,"
+        f" `invoke job.cancel {job}` removes it."
+    )
+    assert told in host.invoke("status").err
+    assert told in host.invoke("recover").out
     host.unswitch()
     assert [finish(build).code for build in (first, third)] == [0, 0]
     assert sorted(str(job.status) for job in host.facts().jobs) == ["completed", "completed", "queued"]
@@ -67,6 +74,8 @@ def test_a_killed_waiter_blocks_nobody(host: Host) -> None:
     facts = host.facts()
     assert [(job.outcome, job.attempt) for job in facts.jobs] == [("succeeded", 1)] * 3
     assert facts.problems == []
+    assert host.invoke("recover").out == "Nothing to recover.\n"
+    assert list(host.home.glob("work/waiting/*")) == []
 
 
 def test_a_killed_build_leaves_its_machine_to_who_waits(host: Host) -> None:
