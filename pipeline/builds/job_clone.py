@@ -11,24 +11,32 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pipeline.edge.git import git, git_long
+from pipeline.edge.git import cancelled_at, git, git_long
 
 _UNFLUSHED = {"core.fsync": "none"}
-#: A tree whose packs are no larger is checked out in a second or two: nobody has to watch over it.
+#: A tree whose packs are no larger is checked out in a second or two: a watchdog would cost more than it
+#: saves. Cancelled it can be all the same.
 _SMALL_BYTES = 32 << 20
 _SHORT_SECONDS = 600.0
 
 
-def make_job_clone(clone: Path, into: Path, source: str, branch: str, commit: str) -> None:
+def make_job_clone(
+    clone: Path,
+    into: Path,
+    source: str,
+    branch: str,
+    commit: str,
+    cancelled: Callable[[], str | None] = lambda: None,
+) -> None:
     """Makes a repository at `into`, an empty directory, on a branch of this name; nothing is checked out.
 
-    `source` becomes the address of its remote. Raises CommandFailed.
+    `source` becomes the address of its remote. Raises CommandFailed, BuildFailed (cancelled).
     """
     words = ["--quiet", "--template=", f"--initial-branch={branch}"]
     words.append(f"--object-format={'sha256' if len(commit) == 64 else 'sha1'}")
     git("init", *words, cwd=into, settings=_UNFLUSHED)
     own = into / ".git"
-    _link_objects(clone, own)
+    _link_objects(clone, own, cancelled)
     refs = {f"refs/heads/{branch}": commit, f"refs/remotes/origin/{branch}": commit}
     if _may_have_tags(clone):
         refs |= _tags(clone, commit)
@@ -50,22 +58,24 @@ def fill_tree(
     cancelled: Callable[[], str | None],
     small_bytes: int = _SMALL_BYTES,
 ) -> None:
-    """Checks the branch out; one of more than `small_bytes` can be cancelled, and ends with the pipeline.
+    """Checks the branch out; one of more than `small_bytes` also ends with a pipeline that is killed.
 
     Raises CommandFailed, BuildFailed (cancelled).
     """
     words = ("checkout", "--quiet", "--force", branch, "--")
     packs = sum(path.stat().st_size for path in clone.glob("objects/pack/*.pack"))
     if packs <= small_bytes:
-        git(*words, cwd=into, settings=_UNFLUSHED, timeout=_SHORT_SECONDS)
+        git(*words, cwd=into, settings=_UNFLUSHED, timeout=_SHORT_SECONDS, cancelled=cancelled)
     else:
         git_long(*words, cwd=into, settings=_UNFLUSHED, cancelled=cancelled)
 
 
-def _link_objects(clone: Path, own: Path) -> None:
+def _link_objects(clone: Path, own: Path, cancelled: Callable[[], str | None]) -> None:
     for folder, _, names in os.walk(clone / "objects"):
         target = own / "objects" / Path(folder).relative_to(clone / "objects")
         target.mkdir(exist_ok=True)
+        if (reason := cancelled()) is not None:  # where nothing can be linked, all of it is copied
+            raise cancelled_at("clone", reason)
         for name in names:
             if not name.startswith("tmp_"):
                 _link_or_copy(Path(folder, name), target / name)

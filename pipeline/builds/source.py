@@ -29,6 +29,7 @@ from pipeline.edge.file_lock import file_lock
 from pipeline.edge.git import DAMAGED, git, git_long, source_error
 from pipeline.errors import (
     BranchNotFound,
+    BuildFailed,
     CommandFailed,
     CommitNotFound,
     SourceError,
@@ -125,7 +126,7 @@ class Sources:
         """Makes a clean clone at `into` (absent or empty), on the branch, at exactly that commit.
 
         Submodules and large files included; no hook is run; nothing is fetched that the cache has.
-        Returns notes. Raises SourceError.
+        Returns notes. Raises SourceError, BuildFailed (cancelled).
         """
         access = self._remember(resolved.source)
         if into.exists() and any(into.iterdir()):
@@ -137,7 +138,9 @@ class Sources:
                     raise SourceError(
                         f"The cached clone of {access.address} is gone.", remedy="Run the command again."
                     )
-                make_job_clone(clone, into, resolved.source, resolved.branch, resolved.commit)
+                make_job_clone(
+                    clone, into, resolved.source, resolved.branch, resolved.commit, self._cancelled
+                )
             fill_tree(clone, into, resolved.branch, self._cancelled)
             lfs_store = self._cache / "lfs" / _digest(access.address)
             notes = checkout_large_files(into, access, lfs_store, self._cancelled)
@@ -179,7 +182,7 @@ class Sources:
         def waiting() -> None:
             self._say(f"waiting for another process that uses the cached clone of {access.address}")
 
-        with file_lock(place.with_suffix(".lock"), waiting):
+        with file_lock(place.with_suffix(".lock"), waiting, self._insist_on_going_on):
             for stale in place.parent.glob(f"{place.stem}.tmp-*"):
                 shutil.rmtree(stale)
             if place.exists():
@@ -187,6 +190,12 @@ class Sources:
             elif heads:
                 _make_bare(place, sha256=len(next(iter(heads.values()))) == 64)
             yield place if place.exists() else None
+
+    def _insist_on_going_on(self) -> None:
+        if (reason := self._cancelled()) is not None:
+            raise BuildFailed(
+                f"Cancelled while it waited for the cached clone: {reason}.", failure_class="cancelled"
+            )
 
     def _update(
         self, clone: Path, access: Access, branch: str, heads: dict[str, str], cached: dict[str, _Head]

@@ -168,10 +168,27 @@ def git(
     input: bytes = b"",
     timeout: float = 120.0,
     check: bool = True,
+    cancelled: Callable[[], str | None] | None = None,
 ) -> Finished:
-    """Runs one short git command. Raises CommandFailed, CommandTimedOut."""
+    """Runs one short git command. Raises CommandFailed, CommandTimedOut, BuildFailed (cancelled)."""
     env = environment(access, settings)
-    return run(["git", *words], cwd=cwd, env=env, input=input, timeout=timeout, check=check)
+    if cancelled is None:
+        return run(["git", *words], cwd=cwd, env=env, input=input, timeout=timeout, check=check)
+    reasons: list[str] = []
+
+    def stop() -> bool:
+        reason = cancelled()
+        reasons.extend([reason] if reason else [])
+        return reason is not None
+
+    try:
+        done = run(["git", *words], cwd=cwd, env=env, input=input, timeout=timeout, check=check, stop=stop)
+    except CommandFailed:
+        if not reasons:
+            raise
+    if reasons:
+        raise cancelled_at(words[0], reasons[0])
+    return done
 
 
 def git_long(
@@ -206,12 +223,17 @@ def git_long(
     if ended.reason == "timeout":
         raise CommandFailed(f"`git {words[0]}` gave no answer within {timeout:g} s", stderr_tail=said)
     if ended.reason is not None:
-        raise BuildFailed(f"Cancelled while git was fetching: {ended.reason}.", failure_class="cancelled")
+        raise cancelled_at(words[0], ended.reason)
     status = ended.exit_status if ended.exit_status is not None else -(ended.killed_by or 0)
     last = said.splitlines()[-1] if said else ""
     raise CommandFailed(
         f"`git {words[0]}` ended with status {status}: {last}", returncode=status, stderr_tail=said
     )
+
+
+def cancelled_at(step: str, reason: str) -> BuildFailed:
+    """Returns what ends a build that was cancelled during a step of git's."""
+    return BuildFailed(f"Cancelled during `git {step}`: {reason}.", failure_class="cancelled")
 
 
 def source_error(access: Access, failed: CommandFailed) -> SourceError:

@@ -6,14 +6,20 @@ watched and ended whole, is supervised in `supervisor`.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import CommandFailed, CommandTimedOut
+
+#: So often somebody is asked whether a command shall go on; so long it may take to end.
+STOP_SECONDS = 0.2
+_GRACE_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -45,23 +51,26 @@ def run(
     input: bytes = b"",
     timeout: float | None = None,
     check: bool = True,
+    stop: Callable[[], bool] | None = None,
 ) -> Finished:
     """Runs one command without a shell and waits for it.
 
-    `env`, when given, is the whole environment. Raises CommandFailed for a non-zero status when `check`
-    is set and for a program that cannot be started, CommandTimedOut after `timeout` seconds.
+    `env`, when given, is the whole environment. `stop`, when given, is asked every `STOP_SECONDS`; once it
+    says so, the command is ended with what it has started, and so it is after the timeout. It is in a
+    process group of its own then: a terminal's Ctrl-C reaches whoever can say why. Raises CommandFailed for
+    a non-zero status when `check` is set and for a program that cannot be started, CommandTimedOut after
+    `timeout` seconds.
     """
     words = tuple(os.fspath(word) for word in argv)
+    whole = None if env is None else dict(env)
     begun = time.monotonic()
     try:
-        done = subprocess.run(
-            words,
-            cwd=cwd,
-            env=None if env is None else dict(env),
-            input=input,
-            capture_output=True,
-            timeout=timeout,
-        )
+        if stop is None:
+            done = subprocess.run(
+                words, cwd=cwd, env=whole, input=input, capture_output=True, timeout=timeout
+            )
+        else:
+            done = _run_until(words, cwd, whole, input, timeout, stop)
     except FileNotFoundError as exc:
         raise CommandFailed(f"{words[0]} is not installed", remedy="Run `invoke doctor --install`.") from exc
     except OSError as exc:
@@ -77,3 +86,47 @@ def run(
             stderr_tail=tail,
         )
     return finished
+
+
+def _run_until(
+    words: tuple[str, ...],
+    cwd: Path | str | None,
+    env: dict[str, str] | None,
+    input: bytes,
+    timeout: float | None,
+    stop: Callable[[], bool],
+) -> subprocess.CompletedProcess[bytes]:
+    """Runs a command in a group of its own. Raises TimeoutExpired, OSError."""
+    pipe, until = subprocess.PIPE, None if timeout is None else time.monotonic() + timeout
+    with subprocess.Popen(
+        words, cwd=cwd, env=env, stdin=pipe, stdout=pipe, stderr=pipe, process_group=0
+    ) as child:
+        try:
+            data: bytes | None = input
+            while True:
+                left = STOP_SECONDS if until is None else min(STOP_SECONDS, until - time.monotonic())
+                try:
+                    out, errors = child.communicate(data, timeout=max(0.0, left))
+                    return subprocess.CompletedProcess(words, child.returncode, out, errors)
+                except subprocess.TimeoutExpired:
+                    data = None  # what was begun goes on
+                    if until is not None and time.monotonic() >= until:
+                        raise
+                if stop():
+                    out, errors = _end(child)
+                    return subprocess.CompletedProcess(words, child.returncode, out, errors)
+        except BaseException:
+            if child.returncode is None:
+                _end(child)
+            raise
+
+
+def _end(child: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
+    """Ends a command's group, after `_GRACE_SECONDS` by force, and returns what it had printed."""
+    for number in (signal.SIGTERM, signal.SIGCONT, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, number)
+        if number != signal.SIGTERM:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return child.communicate(timeout=_GRACE_SECONDS)
+    return b"", b""

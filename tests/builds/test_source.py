@@ -15,7 +15,9 @@ import pytest
 from pipeline.builds.job_clone import fill_tree, make_job_clone
 from pipeline.builds.source import Resolved, Sources
 from pipeline.builds.submodules import Submodule, submodules_of
+from pipeline.edge.file_lock import file_lock
 from pipeline.edge.process import run
+from pipeline.edge.procfs import read_stat
 from pipeline.errors import BranchNotFound, BuildFailed, CommitNotFound, SourceError, UsageError
 
 ENV = {
@@ -266,23 +268,48 @@ def test_git_reads_what_was_written_for_it(origin: Path, tmp_path: Path, branch:
     assert _git(tree, "status", "--porcelain", "--branch") == f"## {branch}...origin/{branch}"
 
 
-def test_a_large_checkout_can_be_cancelled(
-    origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("small_bytes", [-1, 1 << 30], ids=["large", "small"])
+def test_a_checkout_can_be_cancelled(
+    origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_bytes: int
 ) -> None:
-    """One that takes its time is asked about, and looks the same when nobody stops it."""
-    tree, clone = tmp_path / "tree", origin / ".git"
+    """One that takes its time ends with all that it has started, and looks the same when nobody stops it."""
+    tree, clone, pids = tmp_path / "tree", origin / ".git", tmp_path / "pids"
     tree.mkdir()
     make_job_clone(clone, tree, "/x", "main", _git(origin, "rev-parse", "main"))
     (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "git").write_text("#!/bin/sh\nexec sleep 60\n")
+    (tmp_path / "bin" / "git").write_text(f"#!/bin/sh\nsleep 60 &\necho $$ $! > {pids}\nwait\n")
     (tmp_path / "bin" / "git").chmod(0o755)
+    asked: list[None] = []
+
+    def cancelled() -> str | None:
+        asked.append(None)
+        return "enough" if pids.exists() and pids.read_text() else None
+
     with monkeypatch.context() as slow:
         slow.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
         with pytest.raises(BuildFailed, match="enough") as caught:
-            fill_tree(clone, tree, "main", lambda: "enough", small_bytes=-1)
+            fill_tree(clone, tree, "main", cancelled, small_bytes=small_bytes)
     assert caught.value.failure_class == "cancelled"
-    fill_tree(clone, tree, "main", lambda: None, small_bytes=-1)
+    assert [pid for pid in pids.read_text().split() if _runs(int(pid))] == []
+    fill_tree(clone, tree, "main", lambda: None, small_bytes=small_bytes)
     assert _git(tree, "status", "--porcelain") == ""
+
+
+def _runs(pid: int) -> bool:
+    stat = read_stat(pid)
+    return stat is not None and stat.state not in "ZX"
+
+
+def test_waiting_for_the_cached_clone_can_be_cancelled(
+    origin: Path, sources: Sources, tmp_path: Path
+) -> None:
+    """A checkout that another process holds up ends as cancelled, with nothing at its place."""
+    resolved = sources.resolve(str(origin), "main")
+    (lock,) = (tmp_path / "cache").rglob("*.lock")
+    with file_lock(lock), pytest.raises(BuildFailed, match="by alice") as caught:
+        sources.until(lambda: "by alice").checkout(resolved, tmp_path / "tree")
+    assert caught.value.failure_class == "cancelled"
+    assert list((tmp_path / "tree").iterdir()) == []
 
 
 def test_a_warm_cache_asks_git_twice(

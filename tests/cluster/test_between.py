@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -62,6 +63,26 @@ def test_a_signal_ends_the_job_as_cancelled(host: Host, name: str) -> None:
     assert facts.commits == 2
     assert settled(host, tree) == []
     assert host.invoke("recover").out.strip() == "Nothing to recover."
+
+
+def test_ctrl_c_while_a_small_tree_is_checked_out(host: Host) -> None:
+    """Pressed at a terminal it reaches git as well: the job is cancelled all the same, not a failed source."""
+    pids, programs = host.folder / "pids", host.folder / "programs"
+    programs.mkdir()
+    (programs / "git").write_text(
+        f'#!/bin/sh\ncase "$1" in checkout) echo $$ > {pids}; exec sleep 60;; esac\n'
+        f'exec {shutil.which("git")} "$@"\n'
+    )
+    (programs / "git").chmod(0o755)
+    build = host.start(
+        "build", "--branch", BRANCH, "--json", wrapper=("setsid",), PATH=f"{programs}:{host.env['PATH']}"
+    )
+    assert wait_until(lambda: pids.exists() and bool(pids.read_text().strip()))
+    os.killpg(build.pid, signal.SIGINT)
+    ended = finish(build)
+    assert (ended.code, ended.json()["failure"]["class"]) == (79, "cancelled"), ended.err
+    assert not Path(f"/proc/{pids.read_text().strip()}").exists()
+    assert [job.outcome for job in host.facts().jobs] == ["cancelled"]
 
 
 def test_a_signal_before_the_claim_records_nothing(host: Host) -> None:
