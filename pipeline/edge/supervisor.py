@@ -18,6 +18,7 @@ import fcntl
 import json
 import os
 import selectors
+import signal
 import sys
 import threading
 import time
@@ -30,7 +31,7 @@ from typing import Any, Self
 from pipeline.edge.kernel import set_subreaper
 from pipeline.edge.procfs import read_stat
 from pipeline.edge.survivors import MARKER_VARIABLE, Journal, end_processes, find_survivors
-from pipeline.edge.watchdog import STATUS, UNKILLABLE_SECONDS
+from pipeline.edge.watchdog import INPUT, STATUS, UNKILLABLE_SECONDS
 from pipeline.errors import CommandFailed
 
 CHUNK_BYTES = 64 * 1024
@@ -74,8 +75,8 @@ class Standby:
     """A watchdog that has started and waits to be told what to run: starting it takes a while.
 
     Use it as a context manager: one that nobody took ends then, and with the pipeline in any case. With
-    `inherit` its program writes to this process's own stdout and stderr. Raises CommandFailed when it cannot
-    be started.
+    `inherit` its program has this process's own stdin, stdout, stderr and terminal. Raises CommandFailed when
+    it cannot be started.
     """
 
     def __init__(self, *, inherit: bool = False) -> None:
@@ -88,15 +89,16 @@ class Standby:
         try:
             self.pid = os.posix_spawn(
                 sys.executable,
-                [sys.executable, "-I", "-S", "-c", START, ROOT],
+                [sys.executable, "-I", "-S", "-c", START, ROOT, *(["--input"] if inherit else [])],
                 {"LC_ALL": "C.UTF-8"},
                 file_actions=[
+                    *([(os.POSIX_SPAWN_DUP2, 0, INPUT)] if inherit else []),
                     (os.POSIX_SPAWN_DUP2, control, 0),
                     *((os.POSIX_SPAWN_DUP2, output, number) for number in (1, 2) if not inherit),
                     (os.POSIX_SPAWN_DUP2, status, STATUS),
                 ],
-                setsid=True,
                 setsigmask=[],
+                **({"setpgroup": 0} if inherit else {"setsid": True}),
             )
         except OSError as exc:
             self._close()
@@ -135,8 +137,9 @@ class Supervised:
     `deadline_seconds` is kept on CLOCK_BOOTTIME by the watchdog, also while the pipeline is stopped. So is
     `until`, a moment of that clock which `extend` moves on: then the tree is terminated, `grace_seconds`
     later killed, and `slack_seconds` after that it is ended from here if the watchdog has not done it. A
-    program whose `until` has passed before it began does not begin. With `inherit` the tree writes to this
-    process's own stdout and stderr, and `run` hands nothing on.
+    program whose `until` has passed before it began does not begin. With `inherit` the program has this
+    process's own stdin, stdout and stderr, is in its process group, so that a terminal is the program's as
+    well, and ignores the signals that this process does; `run` hands nothing on.
     `mounts` are (source, target) pairs that the tree alone sees. `env` is the whole environment, `cwd`
     a path as the tree sees it. `standby` is a watchdog that was started beforehand. Raises CommandFailed when
     the program cannot be started.
@@ -176,6 +179,8 @@ class Supervised:
             "sample_seconds": sample_seconds,
             "owner_pid": self._owner[0],
             "owner_start_ticks": self._owner[1],
+            "group": os.getpgrp() if inherit else None,
+            "ignored": _ignored() if inherit else [],
         }
         self._standby = standby
         self._marker = marker
@@ -344,6 +349,14 @@ class Supervised:
         for descriptor in (self._control, self._output, self._status):
             os.close(descriptor)
         _stop_being_subreaper()
+
+
+def _ignored() -> list[int]:
+    """Returns the signals that whoever started this process wants ignored, as `nohup` does."""
+    pythons = {signal.SIGPIPE, signal.SIGXFSZ}
+    return [
+        int(each) for each in signal.valid_signals() - pythons if signal.getsignal(each) is signal.SIG_IGN
+    ]
 
 
 def _pipe() -> tuple[int, int]:

@@ -1,7 +1,8 @@
 """Watches one program's process tree from a process of its own. Imports the standard library only.
 
-`supervisor` starts it as `python -I -S`, a session of its own, so that it runs within milliseconds and no
-terminal reaches it. What it does, in order:
+`supervisor` starts it as `python -I -S`, so that it runs within milliseconds, in a session of its own. For a
+program that has its caller's terminal it is a process group of the caller's session instead, and the program
+joins the caller's group: what a terminal sends reaches that, and not the watchdog. What it does, in order:
  1. It becomes a child subreaper: whatever the tree orphans, daemons included, becomes its child. So
     "no child left" means "no process of the tree left", and the kernel is the witness.
  2. It forks the program, which waits until the journal is written: a program that runs is in a journal.
@@ -16,7 +17,8 @@ Non-guarantee: killed itself with SIGKILL, it takes only the program along (pare
 pipeline, a subreaper as well, then ends the rest, and where that is dead too, the journal finds them.
 
 File descriptors: 0 control (a JSON line with the configuration, then lines `end <reason>` and `until
-<seconds of CLOCK_BOOTTIME>`), 1 and 2 the tree's output, 3 status (JSON lines out).
+<seconds of CLOCK_BOOTTIME>`), 1 and 2 the tree's output, 3 status (JSON lines out); with `--input` 4, which
+becomes the program's 0.
 """
 
 # pathlib takes longer to import than the whole watchdog takes to start:
@@ -48,7 +50,7 @@ from pipeline.edge.procfs import (
     send,
 )
 
-CONTROL, STATUS = 0, 3
+CONTROL, STATUS, INPUT = 0, 3, 4
 #: A program that ended is given this long for children that end by themselves (fakeroot's daemon does).
 SETTLE_SECONDS = 0.3
 #: After this long of SIGKILL a process is not going to end: it hangs in the kernel, or is not ours to kill.
@@ -144,7 +146,10 @@ class _Watch:
         what = config["argv"][0]
         try:
             signal.set_wakeup_fd(-1)
-            os.setsid()
+            if config["group"] is None:
+                os.setsid()
+            else:
+                os.setpgid(0, config["group"])
             die_with_parent()
             if os.getppid() != watchdog or os.read(go, 1) != b"g":
                 os._exit(127)
@@ -158,11 +163,12 @@ class _Watch:
                 die_with_parent()  # other credentials may have cancelled it
             what = config["cwd"]
             os.chdir(config["cwd"])
-            null = os.open(os.devnull, os.O_RDONLY)
-            os.dup2(null, 0, inheritable=True)
+            read = os.open(os.devnull, os.O_RDONLY) if config["group"] is None else INPUT
+            os.dup2(read, 0, inheritable=True)
             for number in range(1, signal.NSIG):
                 if number not in (signal.SIGKILL, signal.SIGSTOP) and not 32 <= number <= 33:
-                    signal.signal(number, signal.SIG_DFL)
+                    ignored = number in config["ignored"]
+                    signal.signal(number, signal.SIG_IGN if ignored else signal.SIG_DFL)
             what = config["argv"][0]
             os.execvpe(config["argv"][0], config["argv"], config["env"])
         except OSError as exc:
@@ -343,8 +349,9 @@ def main() -> None:
     if sys.argv[1:2] == ["--probe"]:
         _probe([sys.argv[2:4]])
     # What whoever started the pipeline left open is no business of the build's.
-    os.closerange(STATUS + 1, os.sysconf("SC_OPEN_MAX"))
-    for descriptor in (CONTROL, STATUS):
+    own = (CONTROL, STATUS, INPUT) if sys.argv[1:] == ["--input"] else (CONTROL, STATUS)
+    os.closerange(own[-1] + 1, os.sysconf("SC_OPEN_MAX"))
+    for descriptor in own:
         fcntl.fcntl(descriptor, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
     config, orders = _read_config()
     set_subreaper(True)

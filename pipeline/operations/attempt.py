@@ -70,7 +70,9 @@ class Interruption:
         def note(number: int, frame: FrameType | None) -> None:
             self.signal = self.signal or f"interrupted by {signal.Signals(number).name}"
 
-        before = {number: signal.signal(number, note) for number in _SIGNALS}
+        # What was to be ignored stays so: `nohup invoke build` outlives its terminal.
+        heard = [each for each in _SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, note) for number in heard}
         try:
             yield
         finally:

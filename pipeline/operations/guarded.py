@@ -42,7 +42,9 @@ KILL_SECONDS, SLACK_SECONDS = 1.0, 0.5
 #: With a shorter ttl two renewals in a row could not fail; a longer one outlives what heartbeats carry.
 SHORTEST_TTL, LONGEST_TTL = 10.0, DEAD_SECONDS / 4
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_SIGNALS = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP)
+#: Those that a terminal sends for a key, to the program as well.
+_KEYS = frozenset({signal.SIGINT, signal.SIGQUIT})
 
 
 @dataclass(frozen=True)
@@ -135,20 +137,33 @@ def _insist(order: Order, environment: Mapping[str, str]) -> None:
 
 
 class _Signals:
-    """What SIGINT, SIGTERM and SIGHUP do: raise Interrupted, or, while a program runs, end the program.
+    """What SIGINT, SIGQUIT, SIGTERM and SIGHUP do: raise Interrupted, or, while a program runs, end it.
 
     An exception in the middle of its start or end could leave it running under a lock that is given back.
+    Those of a terminal's keys reach the program by themselves, once: what they mean is its decision. Only
+    the kernel's own word tells them from the same signals sent by somebody, and only `sigtimedwait` has it.
+    What was ignored when this process began, as under `nohup`, stays so.
     """
 
     def __init__(self) -> None:
-        self.reason: str | None = None
+        self.asked: str | None = None
         self._noting = False
         self._tree: Supervised | None = None
+        self._mine = [each for each in _SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
+
+    def reason(self) -> str | None:
+        """Returns what asked the program to end, if something has."""
+        while (info := signal.sigtimedwait(self._keys(), 0)) is not None:
+            if info.si_code <= 0:  # sent by a process
+                self._note(info.si_signo, None)
+        if self.asked is not None:  # the program is being ended: a second signal is heard at once
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, self._keys())
+        return self.asked
 
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Until the block ends the signals are this object's."""
-        before = {number: signal.signal(number, self._note) for number in _SIGNALS}
+        before = {number: signal.signal(number, self._note) for number in self._mine}
         try:
             yield
         finally:
@@ -159,21 +174,27 @@ class _Signals:
     def noting(self) -> Iterator[None]:
         """Within the block no signal raises: `reason` is to be looked at."""
         self._noting = True
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, self._keys())
         try:
             yield
         finally:
+            self.reason()  # what is left of the keys was the program's
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
             self._noting, self._tree = False, None
+
+    def _keys(self) -> set[signal.Signals]:
+        return {each for each in self._mine if each in _KEYS}
 
     def ends(self, tree: Supervised) -> None:
         """Names the tree that a second signal ends without grace."""
         self._tree = tree
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        again, self.reason = self.reason, self.reason or f"interrupted by {signal.Signals(number).name}"
+        again, self.asked = self.asked, self.asked or f"interrupted by {signal.Signals(number).name}"
         if not self._noting:
-            raise Interrupted(f"{self.reason[0].upper()}{self.reason[1:]}.")
+            raise Interrupted(f"{self.asked[0].upper()}{self.asked[1:]}.")
         if again and self._tree is not None:
-            self._tree.end(self.reason)
+            self._tree.end(self.asked)
 
 
 def _run(site: Site, lease: Lease, order: Order, environment: Mapping[str, str], signals: _Signals) -> Ended:
@@ -206,7 +227,7 @@ def _run(site: Site, lease: Lease, order: Order, environment: Mapping[str, str],
         signals.ends(tree)
         with lease.followed(lambda trusted_until: tree.extend(deadline(trusted_until))):
             return tree.run(
-                lambda data: None, poll=lambda elapsed: signals.reason or lease.lost, poll_seconds=0.2
+                lambda data: None, poll=lambda elapsed: signals.reason() or lease.lost, poll_seconds=0.2
             )
 
 
@@ -226,8 +247,8 @@ def _judge(lease: Lease, ended: Ended, signals: _Signals) -> int:
             reason="fenced",
             remedy="Find out what it had done, then run it again. Look at `invoke lock.list`.",
         )
-    if signals.reason is not None and ended.reason is not None:
-        raise Interrupted(f"The program was ended ({how}): {signals.reason}.")
+    if signals.asked is not None and ended.reason is not None:
+        raise Interrupted(f"The program was ended ({how}): {signals.asked}.")
     if ended.watchdog_lost:
         raise CommandFailed(
             "The program's watchdog was killed, and the program was ended with it.",

@@ -18,6 +18,7 @@ thing guarded has to compare the token.
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -148,7 +149,10 @@ def _give_back(site: Site, pulse: Pulse, lease: Lease) -> None:
 def _kept(site: Site, lease: Lease, every: float) -> Iterator[None]:
     stop = threading.Event()
     thread = threading.Thread(target=_keep, args=(site, lease, every, stop), name="lease", daemon=True)
-    thread.start()
+    # A terminal's keys are meant for the work: the git of a renewal, in the same group, does not hear them.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGQUIT})
+    thread.start()  # it, and what it starts, has this mask for good
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
     try:
         yield
     finally:

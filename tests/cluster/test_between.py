@@ -65,8 +65,19 @@ def test_a_signal_ends_the_job_as_cancelled(host: Host, name: str) -> None:
     assert host.invoke("recover").out.strip() == "Nothing to recover."
 
 
+def test_nohup_is_respected(host: Host) -> None:
+    """A build whose SIGHUP was to be ignored goes on when its terminal is closed."""
+    host.switch("hold-maven")
+    build = host.start("build", "--branch", BRANCH, "--json", wrapper=("nohup",))
+    host.wait_for("at-maven", build)
+    build.send_signal(signal.SIGHUP)
+    host.unswitch()
+    ended = finish(build)
+    assert (ended.code, ended.json()["status"]) == (0, "succeeded"), ended.err
+
+
 def test_ctrl_c_while_a_small_tree_is_checked_out(host: Host) -> None:
-    """Pressed at a terminal it reaches git as well: the job is cancelled all the same, not a failed source."""
+    """Pressed at a terminal it reaches git as well: the job is cancelled all the same, no source failed."""
     pids, programs = host.folder / "pids", host.folder / "programs"
     programs.mkdir()
     (programs / "git").write_text(
