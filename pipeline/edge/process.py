@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.edge.procfs import all_stats, descendants, is_alive, send
 from pipeline.errors import CommandFailed, CommandTimedOut
 
 #: So often somebody is asked whether a command shall go on; so long it may take to end.
@@ -55,22 +56,18 @@ def run(
 ) -> Finished:
     """Runs one command without a shell and waits for it.
 
-    `env`, when given, is the whole environment. `stop`, when given, is asked every `STOP_SECONDS`; once it
-    says so, the command is ended with what it has started, and so it is after the timeout. It is in a
-    process group of its own then: a terminal's Ctrl-C reaches whoever can say why. Raises CommandFailed for
-    a non-zero status when `check` is set and for a program that cannot be started, CommandTimedOut after
-    `timeout` seconds.
+    `env`, when given, is the whole environment. After `timeout` seconds the command is ended with what it has
+    started: git leaves the transport to a process of its own, which would wait for a silent host for ever.
+    `stop`, when given, is asked every `STOP_SECONDS`, and ends it in the same way once it says so; the
+    command is in a process group of its own then, so that a terminal's Ctrl-C reaches whoever can say why.
+    Raises CommandFailed for a non-zero status when `check` is set and for a program that cannot be started,
+    CommandTimedOut.
     """
     words = tuple(os.fspath(word) for word in argv)
     whole = None if env is None else dict(env)
     begun = time.monotonic()
     try:
-        if stop is None:
-            done = subprocess.run(
-                words, cwd=cwd, env=whole, input=input, capture_output=True, timeout=timeout
-            )
-        else:
-            done = _run_until(words, cwd, whole, input, timeout, stop)
+        done = _run_until(words, cwd, whole, input, timeout, stop)
     except FileNotFoundError as exc:
         raise CommandFailed(f"{words[0]} is not installed", remedy="Run `invoke doctor --install`.") from exc
     except OSError as exc:
@@ -94,25 +91,27 @@ def _run_until(
     env: dict[str, str] | None,
     input: bytes,
     timeout: float | None,
-    stop: Callable[[], bool],
+    stop: Callable[[], bool] | None,
 ) -> subprocess.CompletedProcess[bytes]:
-    """Runs a command in a group of its own. Raises TimeoutExpired, OSError."""
+    """Runs a command to its end, or ends it. Raises TimeoutExpired, OSError."""
     pipe, until = subprocess.PIPE, None if timeout is None else time.monotonic() + timeout
+    group = None if stop is None else 0
     with subprocess.Popen(
-        words, cwd=cwd, env=env, stdin=pipe, stdout=pipe, stderr=pipe, process_group=0
+        words, cwd=cwd, env=env, stdin=pipe, stdout=pipe, stderr=pipe, process_group=group
     ) as child:
         try:
             data: bytes | None = input
             while True:
-                left = STOP_SECONDS if until is None else min(STOP_SECONDS, until - time.monotonic())
+                left = None if until is None else max(0.0, until - time.monotonic())
+                step = left if stop is None else min(STOP_SECONDS, STOP_SECONDS if left is None else left)
                 try:
-                    out, errors = child.communicate(data, timeout=max(0.0, left))
+                    out, errors = child.communicate(data, timeout=step)
                     return subprocess.CompletedProcess(words, child.returncode, out, errors)
                 except subprocess.TimeoutExpired:
                     data = None  # what was begun goes on
                     if until is not None and time.monotonic() >= until:
                         raise
-                if stop():
+                if stop is not None and stop():
                     out, errors = _end(child)
                     return subprocess.CompletedProcess(words, child.returncode, out, errors)
         except BaseException:
@@ -122,11 +121,16 @@ def _run_until(
 
 
 def _end(child: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
-    """Ends a command's group, after `_GRACE_SECONDS` by force, and returns what it had printed."""
-    for number in (signal.SIGTERM, signal.SIGCONT, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(child.pid, number)
-        if number != signal.SIGTERM:
+    """Ends a command and what descends from it, in the end by force. Returns what it had printed."""
+    stats = all_stats()
+    tree = [*descendants(child.pid, stats), *([stats[child.pid]] if child.pid in stats else [])]
+    printed = b"", b""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for each in tree:
+            if is_alive(each.pid, each.start_ticks):
+                send(each.pid, number)
+                send(each.pid, signal.SIGCONT)  # a stopped process takes no other signal
+        if child.returncode is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                return child.communicate(timeout=_GRACE_SECONDS)
-    return b"", b""
+                printed = child.communicate(timeout=_GRACE_SECONDS)
+    return printed
