@@ -33,6 +33,7 @@ from pipeline.errors import BuildFailed, CommandFailed
 from pipeline.records.builds import Download, JarSubstitute, Recipe, Substitutes
 
 _FETCH_SECONDS: Final = 60.0
+_BLOCK_BYTES: Final = 1 << 16
 _NODE_INSTALL_SECONDS: Final = 600.0
 #: How this machine reaches the outside. None of it changes what is fetched.
 _PROXIES: Final = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy")
@@ -129,12 +130,19 @@ class Prepared:
 
 
 def prepare(
-    recipe: Recipe, job_dir: Path, home: Path, repository: Path, machine: Machine, recipe_folder: Path | None
+    recipe: Recipe,
+    job_dir: Path,
+    home: Path,
+    repository: Path,
+    machine: Machine,
+    recipe_folder: Path | None,
+    cancelled: Callable[[], str | None] = lambda: None,
 ) -> Prepared:
     """Prepares a job: `home` is its HOME, `repository` its Maven repository, both made here if need be.
 
-    Raises ConfigInvalid for a recipe whose pinned bytes are not there, BuildFailed (class `dependency` or
-    `toolchain`) for a jar or a Node that cannot be fetched.
+    `cancelled` is asked while something is fetched. Raises ConfigInvalid for a recipe whose pinned bytes are
+    not there, BuildFailed (class `dependency` or `toolchain`) for a jar or a Node that cannot be fetched, or
+    `cancelled`.
     """
     wanted = recipe.substitutes
     bin_dir = job_dir / "bin"
@@ -153,9 +161,9 @@ def prepare(
     if used is not None:
         notes.append(f"every Maven repository is mirrored by Central (address from {used.origin})")
     for jar in wanted.jars:
-        install_jar(jar, repository, machine, mirror.url if mirror else "")
+        install_jar(jar, repository, machine, mirror.url if mirror else "", cancelled=cancelled)
         notes.append(f"{jar.coordinates} is {jar.source}")
-    node = own_node(wanted.node_version, machine) if wanted.node_version else None
+    node = own_node(wanted.node_version, machine, cancelled) if wanted.node_version else None
     if node is not None:
         _link(bin_dir / "node", node)
         notes.append(f"Node {wanted.node_version} of the pipeline's own")
@@ -196,7 +204,12 @@ def outside(machine: Machine) -> dict[str, str]:
 
 
 def install_jar(
-    jar: JarSubstitute, repository: Path, machine: Machine, central: str, fetch: Fetch | None = None
+    jar: JarSubstitute,
+    repository: Path,
+    machine: Machine,
+    central: str,
+    fetch: Fetch | None = None,
+    cancelled: Callable[[], str | None] = lambda: None,
 ) -> Path:
     """Puts a jar and a minimal pom under other coordinates into a Maven repository; returns the jar's path.
 
@@ -206,7 +219,7 @@ def install_jar(
     from xml.sax.saxutils import escape  # it loads all of urllib
 
     source, target = _artifact(jar.source), _artifact(jar.coordinates)
-    data = _pinned_jar(source, jar.sha256, [repository], machine, central, fetch or _http_fetch)
+    data = _pinned_jar(source, jar.sha256, [repository], machine, central, fetch or _http_fetch(cancelled))
     place = repository / target.path()
     place.parent.mkdir(parents=True, exist_ok=True)
     for stale in place.parent.glob("*.lastUpdated"):
@@ -268,19 +281,29 @@ def _pinned_jar(
     return data
 
 
-def _http_fetch(url: str, target: Path) -> None:
-    # HTTP takes 15 ms to import, and a builder whose cache is full fetches nothing.
-    import urllib.error
-    import urllib.request
+def _http_fetch(cancelled: Callable[[], str | None]) -> Fetch:
+    def fetch(url: str, target: Path) -> None:
+        # HTTP takes 15 ms to import, and a builder whose cache is full fetches nothing.
+        import urllib.error
+        import urllib.request
 
-    try:
-        with urllib.request.urlopen(url, timeout=_FETCH_SECONDS) as reply, target.open("wb") as file:
-            shutil.copyfileobj(reply, file)
-    except (urllib.error.URLError, ValueError) as exc:
-        raise OSError(str(exc)) from exc
+        try:
+            with urllib.request.urlopen(url, timeout=_FETCH_SECONDS) as reply, target.open("wb") as file:
+                while block := reply.read1(_BLOCK_BYTES):
+                    _insist_on_going_on(cancelled, "a jar")
+                    file.write(block)
+        except (urllib.error.URLError, ValueError) as exc:
+            raise OSError(str(exc)) from exc
+
+    return fetch
 
 
-def own_node(version: str, machine: Machine) -> Path:
+def _insist_on_going_on(cancelled: Callable[[], str | None], what: str) -> None:
+    if (reason := cancelled()) is not None:
+        raise BuildFailed(f"Cancelled while {what} was fetched: {reason}.", failure_class="cancelled")
+
+
+def own_node(version: str, machine: Machine, cancelled: Callable[[], str | None] = lambda: None) -> Path:
     """Returns a Node of the given version out of the cache; the first time npm fetches it there."""
     architecture = {"x86_64": "x64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
     package = f"node-linux-{architecture}"
@@ -307,9 +330,15 @@ def own_node(version: str, machine: Machine) -> Path:
         ]
         environment = {**outside(machine), "PATH": machine.path, "HOME": str(machine.home)}
         try:
-            process.run([npm, *words, f"{package}@{version}"], env=environment, timeout=_NODE_INSTALL_SECONDS)
+            process.run(
+                [npm, *words, f"{package}@{version}"],
+                env=environment,
+                timeout=_NODE_INSTALL_SECONDS,
+                stop=lambda: cancelled() is not None,
+            )
             process.run([fresh / "node_modules" / package / "bin" / "node", "--version"], timeout=30)
         except CommandFailed as exc:
+            _insist_on_going_on(cancelled, "Node")
             problem = f"Node {version} of the recipe cannot be fetched: {exc.message}"
             raise BuildFailed(problem, failure_class="toolchain", remedy=remedy) from exc
         if not program.is_file():

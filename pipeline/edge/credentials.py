@@ -67,7 +67,7 @@ class Access:
 
 
 def split_credentials(source: str) -> Access:
-    """Parses an address. Raises UsageError for an option in disguise or a control character."""
+    """Parses an address. Raises UsageError for an option in disguise and for what cannot be one."""
     if not source or source.startswith("-") or any(ord(char) < 32 for char in source):
         raise UsageError(f"{masked(source)!r} cannot be a repository's address.")
     if "://" not in source:
@@ -77,8 +77,11 @@ def split_credentials(source: str) -> Access:
 
 
 def split_url(address: str) -> Access:
-    """Parses an address; a path is left as it is. Raises UsageError for a control character."""
-    parts = urlsplit(address) if "://" in address else None
+    """Parses an address; a path is left as it is. Raises UsageError for what cannot be one."""
+    try:
+        parts = urlsplit(address) if "://" in address else None
+    except ValueError as exc:
+        raise UsageError(f"{masked(address)!r} cannot be a repository's address: {exc}.") from exc
     user, at, host = parts.netloc.rpartition("@") if parts else ("", "", "")
     if parts is None or not at:
         return Access(address)

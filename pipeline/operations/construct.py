@@ -68,7 +68,7 @@ def construct(
         maven_home = Path(recipe.toolchain.maven_home if recipe.toolchain else "")
         machine = Machine(os.environ, user_home(), prepared.found.path, maven_home, settings.cache)
         stand_ins = substitutes.prepare(
-            recipe, room.root, room.home, room.repository, machine, prepared.recipe_folder
+            recipe, room.root, room.home, room.repository, machine, prepared.recipe_folder, cancelled
         )
         identity = _identity(site, job, attempt)
         with stand_ins, StructuredLogWriter(room.root / EVENTS, identity, clock) as events:

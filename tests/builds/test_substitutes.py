@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
 import socket
 import stat
 import tempfile
+import threading
+import time
 import xml.etree.ElementTree as ET
 import zipfile
 from dataclasses import replace
@@ -21,6 +24,7 @@ from pipeline.builds import maven_settings, substitutes
 from pipeline.builds.maven_settings import Mirror
 from pipeline.builds.substitutes import Machine
 from pipeline.edge.process import run
+from pipeline.edge.procfs import read_stat
 from pipeline.errors import BuildFailed, ConfigInvalid
 from pipeline.records.builds import DownloadSubstitute, JarSubstitute, Recipe, Substitutes
 
@@ -368,6 +372,43 @@ def test_a_node_of_the_pipeline_s_own_is_fetched_once(machine: Machine, tmp_path
         with prepare(own, tmp_path / name, Substitutes(node_version="18.20.4")) as prepared:
             assert run([prepared.bin_dir / "node", "--version"]).text == "v18.20.4"
     assert (tmp_path / "real" / "npm.log").read_text() == "run\n"
+
+
+def test_what_is_fetched_can_be_cancelled(machine: Machine, tmp_path: Path) -> None:
+    """Neither npm nor a jar holds up a build that is cancelled; the cache has nothing half-made."""
+    ready = tmp_path / "ready"
+    program(tmp_path / "real" / "npm", f"sleep 60 & echo $! > {ready}; wait")
+    own = Machine(
+        {}, tmp_path / "user", f"{tmp_path / 'real'}:/usr/bin:/bin", machine.maven_home, machine.cache
+    )
+    with pytest.raises(BuildFailed, match="Node was fetched: by alice") as node:
+        substitutes.own_node("18.20.4", own, lambda: "by alice" if _said(ready) else None)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=_dribble, args=(server,), daemon=True)
+        thread.start()
+        central = f"http://127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(BuildFailed, match="a jar was fetched: by alice") as jar:
+            substitutes.install_jar(TRILEAD, tmp_path / "r", machine, central, cancelled=lambda: "by alice")
+        thread.join()
+    assert {each.value.failure_class for each in (node, jar)} == {"cancelled"}
+    left = read_stat(int(_said(ready)))
+    assert left is None or left.state in "ZX"
+    assert [*(machine.cache / "node").iterdir(), *(machine.cache / "pinned").iterdir()] == []
+
+
+def _said(file: Path) -> str:
+    return file.read_text().strip() if file.exists() else ""
+
+
+def _dribble(server: socket.socket) -> None:
+    """Answers one request with a body that never ends."""
+    connection, _ = server.accept()
+    with connection, contextlib.suppress(OSError):
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 999999999\r\n\r\n")
+        while True:
+            connection.sendall(b"x" * 1000)
+            time.sleep(0.01)
 
 
 def test_a_node_that_cannot_be_fetched_is_a_toolchain_failure(tmp_path: Path, machine: Machine) -> None:

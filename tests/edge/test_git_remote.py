@@ -11,7 +11,7 @@ from pipeline.edge.git_objects import EMPTY_TREE, make_commit
 from pipeline.edge.git_refs import GitRefs
 from pipeline.edge.git_remote import GitRemote
 from pipeline.edge.process import Finished, run
-from pipeline.errors import LedgerRefLocked, LedgerUnauthorised
+from pipeline.errors import LedgerRefLocked, LedgerUnauthorised, UsageError
 from tests.builds.web import SECRETS, serve_with_password
 
 ADDRESS = "/srv/ledger.git"
@@ -77,6 +77,13 @@ def test_a_wrong_password_is_told_as_such(tmp_path: Path) -> None:
             GitRefs(tmp_path / "clone", address).tip()
     assert host.address("ledger.git", password=False) in failed.value.message
     assert "not-this-one" not in str(failed.value)
+
+
+def test_an_address_that_cannot_be_parsed_is_named() -> None:
+    """A bracket that is not closed is the user's mistake, told without the password; no defect."""
+    with pytest.raises(UsageError, match=r"'https://\[::1/x.git' cannot be a repository's address") as wrong:
+        GitRemote("https://me:s3cret@[::1/x.git", 1.0)
+    assert "s3cret" not in str(wrong.value)
 
 
 def test_credentials_come_behind_the_users_own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
