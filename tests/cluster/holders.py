@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +172,20 @@ class Builder:
         assert listed.code == 0, listed.err
         found: dict[str, Any] = listed.json()
         return found
+
+    def renewed(self) -> float:
+        """Returns when this builder's last renewal that was taken was begun, to the second and not later."""
+        (place,) = (self.folder / "home/stores").glob("*/*/pulse/pushed.json")
+        begun = datetime.fromisoformat(json.loads(place.read_text())["timestamp"])
+        return now() - (time.time() - begun.timestamp())
+
+    def takeovers(self) -> int:
+        """Returns how many locks changed hands by silence, as the ledger tells."""
+        listed = self.invoke("ledger.log", "--json", "--limit", "1000")
+        assert listed.code == 0, listed.err
+        entries = [entry for each in listed.json() for entry in (each["record"] or {}).get("entries", [])]
+        assert any(entry["request"]["kind"] == "lock.acquire" for entry in entries)
+        return sum(e["request"]["kind"] == "lock.takeover" and bool(e["outcome"]["ok"]) for e in entries)
 
     def processes(self) -> list[int]:
         """Returns the living processes of this builder's work, by what is in their environment."""

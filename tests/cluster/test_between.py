@@ -127,11 +127,18 @@ def test_stopped_and_continued(host: Host) -> None:
 
 def test_stopped_past_its_deadline(tmp_path: Path) -> None:
     """Stopped for longer than its timeout, a build's tree is ended on time, and reported after fg."""
-    host = Host(tmp_path / "host", recipe='{"timeout_seconds": 4}')
+    # However slow the machine is: so long it takes to where a build can be stopped.
+    first = Host(tmp_path / "first")
+    began = time.monotonic()
+    build = building(first)
+    seconds = max(4, round(2 * (time.monotonic() - began)))
+    clean(first)
+    finish(build)
+    host = Host(tmp_path / "host", recipe=f'{{"timeout_seconds": {seconds}}}')
     build = building(host)
     tree = host.tree()
     build.send_signal(signal.SIGSTOP)
-    assert wait_until(lambda: not (host.processes(tree)), 30), "the watchdog did not keep the deadline"
+    assert wait_until(lambda: not (host.processes(tree)), seconds + 60), "the watchdog kept no deadline"
     build.send_signal(signal.SIGCONT)
     ended = finish(build)
     assert (ended.code, ended.json()["failure"]["class"]) == (78, "timeout")
