@@ -180,7 +180,7 @@ def _from_outside(ending: Ending) -> _Verdict | None:
         return None
     word, _, what = reason.partition(": ")
     if word == "cancelled":
-        return FailureClass.CANCELLED, f"Cancelled: {what or 'on request'}.", None, None, None
+        return FailureClass.CANCELLED, _cancelled(what), None, None, None
     if word == "timeout":
         advice = "Give it more time with `--timeout`, or see in the log what it waited for."
         return FailureClass.TIMEOUT, "The build took longer than its timeout.", None, None, advice
@@ -195,6 +195,12 @@ def _from_outside(ending: Ending) -> _Verdict | None:
         None,
         "Run it again: `invoke job.retry`.",
     )
+
+
+def _cancelled(why: str) -> str:
+    """Returns the sentence for a build that was ended on request; the ledger's own words stay as they are."""
+    why = why.strip().rstrip(".") or "on request"
+    return f"Cancelled{why[9:]}." if why.startswith("cancelled by ") else f"Cancelled: {why}."
 
 
 def _explains_all(ending: Ending, clues: Clues) -> _Verdict | None:

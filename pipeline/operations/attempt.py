@@ -153,7 +153,7 @@ def _build(
 
 def _or_lost(claimed: Claimed, stop: Interruption, built: Built) -> Built:
     """Returns a build that was ended because its job has changed hands as what it is: lost, not cancelled."""
-    if stop.signal or stop.heart is None or stop.heart.reason != "fenced" or built.status != "cancelled":
+    if stop.signal or stop.heart is None or not stop.heart.fenced or built.status != "cancelled":
         return built
     return replace(built, status="failed", failure=_lost(claimed, stop.heart.whose))
 

@@ -28,9 +28,9 @@ _FIRST_SECONDS = 2.0
 class Heart:
     """Beats every `interval` seconds until it is stopped; for the first time after two, or one interval.
 
-    `reason` tells why the build should end: cancelled, or fenced (the job has another token by now), and
-    `whose` then in words who has it. A remote that does not answer is no reason: the build's work is private,
-    and the fence holds at the end.
+    `reason` tells why the build should end: in the words of the ledger who cancelled it and why, or that the
+    job has another token by now. Then `fenced` is set, and `whose` says in words who has it. A remote that
+    does not answer is no reason: the build's work is private, and the fence holds at the end.
     """
 
     def __init__(
@@ -43,6 +43,7 @@ class Heart:
         progress: Callable[[], dict[str, Any]],
     ) -> None:
         self.reason: str | None = None
+        self.fenced = False
         self.whose = ""
         self.beats = 0
         self._pulse, self._job, self._token = pulse, job_id, token
@@ -78,9 +79,10 @@ class Heart:
             return
         job = next((j for j in lists.read(Jobs, data, paths.JOBS).jobs if j.id == self._job), None)
         if job is None or job.status != "running" or job.token != self._token:
-            self.reason, self.whose = "fenced", whose(job)
-        elif job.cancel_requested:
-            self.reason = "cancelled"
+            self.fenced, self.whose = True, whose(job)
+            self.reason = "fenced"
+        elif job.cancel_requested is not None:
+            self.reason = job.cancel_requested or "on request"
 
     def _run(self) -> None:
         pause = min(self._interval, _FIRST_SECONDS)

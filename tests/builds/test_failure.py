@@ -173,7 +173,8 @@ def test_the_first_of_several_failed_goals_counts() -> None:
 @pytest.mark.parametrize(
     ("reason", "expected", "in_message"),
     [
-        ("cancelled: asked for by build2", FailureClass.CANCELLED, "asked for by build2"),
+        ("cancelled: interrupted by SIGINT", FailureClass.CANCELLED, "Cancelled: interrupted by SIGINT."),
+        ("cancelled: cancelled by build2: no.", FailureClass.CANCELLED, "Cancelled by build2: no."),
         ("timeout", FailureClass.TIMEOUT, "longer than its timeout"),
         ("disk: 0.4 GiB are left, 1.0 are needed.", FailureClass.DISK, "0.4 GiB are left"),
         ("memory: 100 MiB are left, 256 are needed.", FailureClass.TOOLCHAIN, "100 MiB are left"),

@@ -346,7 +346,7 @@ def test_two_builders_after_one_open_job(tmp_path: Path) -> None:
 
 
 def test_cancel_from_another_process(host: Host) -> None:
-    """`job.cancel` ends a running build within a few heartbeats, whoever asks."""
+    """`job.cancel` ends a running build within a few heartbeats, and the result says who asked, and why."""
     build = building(host)
     tree = host.tree()
     (job,) = host.facts().jobs
@@ -355,9 +355,12 @@ def test_cancel_from_another_process(host: Host) -> None:
     ended = finish(build)
     assert time.monotonic() - asked < 20
     assert (ended.code, ended.json()["status"]) == (79, "cancelled")
+    why = f"Cancelled by {job.assigned_to}: not needed."
+    assert ended.json()["failure"]["message"] == why
     facts = host.facts()
     assert_once(facts)
     assert facts.jobs[0].outcome == "cancelled"
+    assert json.loads(host.invoke("job.show", job.id, "--json").out)["failure"]["message"] == why
     assert settled(host, tree) == []
 
 

@@ -233,7 +233,17 @@ def test_the_heart_names_who_has_the_job(make_site: MakeSite) -> None:
     request = {"kind": "job.requeue", "job_id": "job_a", "token": job.token, "reason": "silent"}
     two.ask(request, observations={"silence_seconds": 10_000})
     heart.beat()
-    assert (heart.reason, heart.whose) == ("fenced", "it waits in the queue again, for any builder")
+    assert (heart.fenced, heart.whose) == (True, "it waits in the queue again, for any builder")
+
+
+def test_the_heart_says_who_cancelled_and_why(make_site: MakeSite) -> None:
+    """A beat that finds a cancellation has the ledger's words for who asked for it, and the reason given."""
+    one, two = make_site("build1"), make_site("build2")
+    job = claimed(one, "job_a")
+    heart = one.make_heart(job.job.id, job.token, dict)
+    queue.cancel(two, "job_a", "fenced")
+    heart.beat()
+    assert (heart.reason, heart.fenced) == ("cancelled by build2: fenced", False)
 
 
 @pytest.fixture
