@@ -51,6 +51,8 @@ _MOVED = (
 )
 EMBEDDED_BUILDERS = ("build1", "build2")
 _SETTINGS_BYTES = 1 << 20
+#: One git command is waited for as long as `patience_seconds` says, between these.
+_LEAST_PATIENCE, _LONGEST_PATIENCE = 10.0, 60.0
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,9 @@ def origin_of_name() -> str:
 
 def make_refs(settings: LocalSettings) -> GitRefs:
     """Returns a ref store over the configured remote. All processes and threads here share one clone."""
-    return GitRefs(_store_folder(settings) / "clone.git", settings.ledger, settings.ledger_branch)
+    longest = min(max(settings.patience_seconds, _LEAST_PATIENCE), _LONGEST_PATIENCE)
+    folder = _store_folder(settings) / "clone.git"
+    return GitRefs(folder, settings.ledger, settings.ledger_branch, timeout=longest)
 
 
 def make_site(

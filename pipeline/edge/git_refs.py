@@ -6,6 +6,7 @@ A transaction's only git process is the push; objects are read and written in pr
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from pipeline.edge.bare import is_due, maintain_bare
@@ -41,6 +42,12 @@ class GitRefs:
 
     def write(self, objects: Iterable[Object]) -> None:
         self.clone.write(objects)
+
+    def within(self, seconds: float) -> AbstractContextManager[None]:
+        return self.remote.leash.within(seconds)
+
+    def abandon(self) -> None:
+        self.remote.leash.pull()
 
     # ------------------------------------------------------------ the branch
 
@@ -155,7 +162,7 @@ class GitRefs:
         For probes of what a host allows. Raises LedgerUnreachable where the remote gives no verdict.
         """
         words = ["push", "--porcelain", "--no-verify", *options, self.remote.address, *refspecs]
-        done = self.clone.git(words, check=False)
+        done = self.remote.talk(self.clone.folder, words)
         if done.returncode == 0:
             return None
         verdicts = [line.split("\t") for line in done.text.splitlines() if line.startswith("!")]
@@ -218,7 +225,7 @@ class GitRefs:
         self.remote.insist_on_one_address(self.clone.folder)
         words = ["push", "--porcelain", "--no-verify", *options, self.remote.address, refspec]
         try:
-            done = self.clone.git(words, check=False)
+            done = self.remote.talk(self.clone.folder, words)
         except CommandTimedOut as exc:
             return Pushed("unknown", self.remote.no_answer(exc))
         if done.returncode == 0:

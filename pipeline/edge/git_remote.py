@@ -15,7 +15,7 @@ from pipeline.edge.credentials import (
     masked,
     split_url,
 )
-from pipeline.edge.process import Finished, run
+from pipeline.edge.process import Finished, Leash, run
 from pipeline.errors import (
     CommandTimedOut,
     LedgerError,
@@ -79,6 +79,7 @@ class GitRemote:
         access = split_url(address)
         self.address = access.address
         self.timeout = timeout
+        self.leash = Leash()
         self.env = environment(self.address) | credential_variables(access)
         if settings := credential_settings(access):
             self.env |= config_variables(settings, self.env)
@@ -94,10 +95,15 @@ class GitRemote:
             ["git", "--git-dir", folder, *words], env=self.env, input=input, timeout=self.timeout, check=check
         )
 
+    def talk(self, folder: Path, words: list[str]) -> Finished:
+        """Runs a git command that talks to the remote, on the leash. Raises CommandTimedOut."""
+        argv = ["git", "--git-dir", str(folder), *words]
+        return run(argv, env=self.env, timeout=self.timeout, check=False, leash=self.leash)
+
     def ask(self, folder: Path, words: list[str]) -> Finished:
         """Runs a git command that reads from the remote. Raises the LedgerError that git's words mean."""
         try:
-            done = self.git(folder, words, check=False)
+            done = self.talk(folder, words)
         except CommandTimedOut as exc:
             raise self.no_answer(exc) from exc
         if done.returncode != 0 and "couldn't find remote ref" not in done.errors:
@@ -112,6 +118,7 @@ class GitRemote:
             input=request,
             timeout=self.timeout,
             check=False,
+            leash=self.leash,
         )
 
     def no_answer(self, timed_out: CommandTimedOut) -> LedgerUnreachable:

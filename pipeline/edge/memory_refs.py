@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 from pipeline.edge.git_objects import (
@@ -62,6 +63,12 @@ class MemoryRefs:
 
     def write(self, objects: Iterable[Object]) -> None:
         self.local.update((o.oid, o) for o in objects)
+
+    def within(self, seconds: float) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def abandon(self) -> None:
+        pass
 
     def tip(self) -> str | None:
         if self.remote.fault("read") != "none":

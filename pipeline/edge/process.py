@@ -10,17 +10,20 @@ import contextlib
 import os
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.edge.procfs import all_stats, descendants, is_alive, send
+from pipeline.edge.procfs import Stat, all_stats, descendants, is_alive, send
 from pipeline.errors import CommandFailed, CommandTimedOut
 
 #: So often somebody is asked whether a command shall go on; so long it may take to end.
 STOP_SECONDS = 0.2
 _GRACE_SECONDS = 2.0
+#: However little time is left, a command that was begun may take so long.
+_LEAST_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,53 @@ class Finished:
         return self.stderr.decode(errors="replace").strip()
 
 
+class Leash:
+    """Bounds commands: by a deadline that they share, and from another thread, at once."""
+
+    def __init__(self) -> None:
+        self._until: float | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pulled = False
+        self._guard = threading.Lock()
+
+    @contextlib.contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """Bounds what is begun in the block, all together; the last command may take two seconds more."""
+        before, until = self._until, time.monotonic() + seconds
+        self._until = until if before is None else min(before, until)
+        try:
+            yield
+        finally:
+            self._until = before
+
+    def left(self, timeout: float | None) -> float | None:
+        """Returns how long a command that is begun now may take."""
+        if self._until is None:
+            return timeout
+        left = max(self._until - time.monotonic(), _LEAST_SECONDS)
+        return left if timeout is None else min(timeout, left)
+
+    def pull(self) -> None:
+        """Ends the command that runs, if one does, and every later one before it begins."""
+        with self._guard:
+            self._pulled = True
+            if self._process is not None:
+                _signal(_tree(self._process), signal.SIGTERM)
+
+    @contextlib.contextmanager
+    def on(self, process: subprocess.Popen[bytes]) -> Iterator[None]:
+        """Makes a process the one that `pull` ends."""
+        with self._guard:
+            self._process = process
+            if self._pulled:
+                _signal(_tree(process), signal.SIGTERM)
+        try:
+            yield
+        finally:
+            with self._guard:
+                self._process = None
+
+
 def run(
     argv: Sequence[str | os.PathLike[str]],
     *,
@@ -53,6 +103,7 @@ def run(
     timeout: float | None = None,
     check: bool = True,
     stop: Callable[[], bool] | None = None,
+    leash: Leash | None = None,
 ) -> Finished:
     """Runs one command without a shell and waits for it.
 
@@ -61,13 +112,15 @@ def run(
     `stop`, when given, is asked every `STOP_SECONDS`, and ends it in the same way once it says so; the
     command is in a process group of its own then, so that a terminal's Ctrl-C reaches whoever can say why.
     Raises CommandFailed for a non-zero status when `check` is set and for a program that cannot be started,
-    CommandTimedOut.
+    CommandTimedOut, which comes sooner where a `leash` says so.
     """
     words = tuple(os.fspath(word) for word in argv)
     whole = None if env is None else dict(env)
     begun = time.monotonic()
+    leash = leash or Leash()
+    timeout = leash.left(timeout)
     try:
-        done = _run_until(words, cwd, whole, input, timeout, stop)
+        done = _run_until(words, cwd, whole, input, timeout, stop, leash)
     except FileNotFoundError as exc:
         raise CommandFailed(f"{words[0]} is not installed", remedy="Run `invoke doctor --install`.") from exc
     except OSError as exc:
@@ -92,13 +145,17 @@ def _run_until(
     input: bytes,
     timeout: float | None,
     stop: Callable[[], bool] | None,
+    leash: Leash,
 ) -> subprocess.CompletedProcess[bytes]:
     """Runs a command to its end, or ends it. Raises TimeoutExpired, OSError."""
     pipe, until = subprocess.PIPE, None if timeout is None else time.monotonic() + timeout
     group = None if stop is None else 0
-    with subprocess.Popen(
-        words, cwd=cwd, env=env, stdin=pipe, stdout=pipe, stderr=pipe, process_group=group
-    ) as child:
+    with (
+        subprocess.Popen(
+            words, cwd=cwd, env=env, stdin=pipe, stdout=pipe, stderr=pipe, process_group=group
+        ) as child,
+        leash.on(child),
+    ):
         try:
             data: bytes | None = input
             while True:
@@ -121,16 +178,28 @@ def _run_until(
 
 
 def _end(child: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
-    """Ends a command and what descends from it, in the end by force. Returns what it had printed."""
-    stats = all_stats()
-    tree = [*descendants(child.pid, stats), *([stats[child.pid]] if child.pid in stats else [])]
-    printed = b"", b""
+    """Ends a command and what descends from it, in the end by force. Returns what it had printed.
+
+    It is asked first: git removes its lock files.
+    """
+    tree, printed = _tree(child), (b"", b"")
     for number in (signal.SIGTERM, signal.SIGKILL):
-        for each in tree:
-            if is_alive(each.pid, each.start_ticks):
-                send(each.pid, number)
-                send(each.pid, signal.SIGCONT)  # a stopped process takes no other signal
+        _signal(tree, number)
         if child.returncode is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 printed = child.communicate(timeout=_GRACE_SECONDS)
     return printed
+
+
+def _tree(child: subprocess.Popen[bytes]) -> list[Stat]:
+    """Returns a command and what descends from it."""
+    stats = all_stats()
+    return [*descendants(child.pid, stats), *([stats[child.pid]] if child.pid in stats else [])]
+
+
+def _signal(tree: list[Stat], number: int) -> None:
+    """Signals those that are still what they were; a stopped process takes no other signal."""
+    for each in tree:
+        if is_alive(each.pid, each.start_ticks):
+            send(each.pid, number)
+            send(each.pid, signal.SIGCONT)

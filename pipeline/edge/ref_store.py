@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -35,6 +36,15 @@ class RefStore(Protocol):
 
     def write(self, objects: Iterable[Object]) -> None:
         """Makes objects known locally. Not durable."""
+
+    def within(self, seconds: float) -> AbstractContextManager[None]:
+        """Bounds how long the methods called in the block wait for the remote, all together.
+
+        Each may take two seconds all the same, so that what is asked too late is asked at all.
+        """
+
+    def abandon(self) -> None:
+        """Ends another thread's wait for the remote: from now on that does not answer this store."""
 
     def tip(self) -> str | None:
         """Asks the remote for the branch's commit now; None for a branch that does not exist."""

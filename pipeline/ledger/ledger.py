@@ -186,7 +186,8 @@ class Ledger:
         """Drains the outbox, or lets its leader go on and looks again after an eighth of the time waited."""
         with self._leading() as leads:
             if leads:
-                self.leader.drain(until, own)
+                with self.refs.within(until - self._clock.boottime()):
+                    self.leader.drain(until, own)
                 return
         now = self._clock.boottime()
         if now >= until:

@@ -23,6 +23,8 @@ from pipeline.records.jobs import Job, Jobs
 
 #: The claim was a sign of life itself. Meanwhile the build is made ready, and needs the processors.
 _FIRST_SECONDS = 2.0
+#: So long a beat that is under way may take when the build has ended.
+_LAST_BEAT_SECONDS = 3.0
 
 
 class Heart:
@@ -60,7 +62,11 @@ class Heart:
     def __exit__(self, *exc: object) -> None:
         self._stop.set()
         if self._thread.is_alive():
-            self._thread.join(timeout=90)
+            self._thread.join(_LAST_BEAT_SECONDS)
+            if self._thread.is_alive():
+                # A remote that does not answer must not keep the report back, which has its own patience.
+                self._pulse.refs.abandon()
+                self._thread.join(_LAST_BEAT_SECONDS)
         self._pulse.stop(self._token)
 
     def beat(self) -> None:

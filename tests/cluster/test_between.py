@@ -207,6 +207,49 @@ def test_the_remote_is_away_for_the_whole_build_and_back(tmp_path: Path) -> None
     assert host.invoke("artifacts.verify", "--id", report["job_id"]).code == 0
 
 
+def hang(host: Host) -> Path:
+    """Makes the remote take every push and never answer; returns what it runs meanwhile."""
+    program = host.folder / "unanswered"
+    program.symlink_to(shutil.which("sleep") or "")
+    hook = host.ledger / "hooks" / "pre-receive"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(f"#!/bin/sh\n{program} 300\n")
+    hook.chmod(0o755)
+    return program
+
+
+def running(program: Path) -> list[str]:
+    """Returns the command lines that name a program, of whomever."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            words = place.read_bytes().split(b"\0")
+            if str(program).encode() in words:
+                found.append(b" ".join(words).decode())
+    return found
+
+
+def test_a_push_that_hangs_is_given_up_in_time(tmp_path: Path) -> None:
+    """`report_seconds` holds although git would wait longer, for a beat under way too; nothing runs on."""
+    host = Host(tmp_path / "host", heartbeat_seconds="0.25", report_seconds="4")
+    build = building(host)
+    program = hang(host)
+    assert wait_until(lambda: bool(running(program)))  # a beat is under way
+    host.unswitch()
+    begun = time.monotonic()
+    ended = finish(build)
+    took = time.monotonic() - begun
+    assert (ended.code, ended.json()["status"]) == (80, "unreported")
+    assert "git gave no answer within" in ended.err
+    assert took < 25, ended.err  # the beat, the report, and a build of a second
+    assert running(program) == []
+    (host.ledger / "hooks" / "pre-receive").unlink()
+    assert host.invoke("recover").code == 0
+    facts = host.facts()
+    assert_once(facts)
+    assert [(job.outcome, job.attempt, job.losses) for job in facts.jobs] == [("succeeded", 1, 0)]
+
+
 # -- the disk ------------------------------------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.edge.git_refs import GitRefs
-from pipeline.edge.process import run
+from pipeline.edge.process import Leash, run
 from pipeline.edge.procfs import all_stats
 from pipeline.errors import CommandFailed, CommandTimedOut, LedgerUnreachable
 from tests.cluster.tiny import wait_until
@@ -102,3 +103,59 @@ def test_a_silent_remote_collects_no_processes(tmp_path: Path, silent: int) -> N
     with pytest.raises(LedgerUnreachable, match="gave no answer"):
         refs.tip()
     assert wait_until(lambda: processes_about(f":{silent}/") == [], 10.0), processes_about(f":{silent}/")
+
+
+#: A program whose child goes on when its parent is killed, and holds its output open.
+_FAMILY = ["sh", "-c", "sleep 300 & echo $! > pid; wait"]
+
+
+def ended(folder: Path) -> bool:
+    """Says whether the child of `_FAMILY` is gone."""
+    pid = int((folder / "pid").read_text())
+    stat = all_stats().get(pid)
+    return stat is None or stat.state in "ZX"
+
+
+def test_what_is_ended_may_tidy_up(tmp_path: Path) -> None:
+    """It is asked before it is killed: a lock file that git holds is removed by git."""
+    words = ["sh", "-c", "trap 'touch tidied; exit' TERM; while :; do sleep 0.05; done"]
+    with pytest.raises(CommandTimedOut):
+        run(words, cwd=tmp_path, timeout=2.0)
+    assert (tmp_path / "tidied").exists()
+
+
+def test_commands_on_one_leash_share_a_deadline() -> None:
+    """The shorter of the command's own bound and what is left counts; each may take two seconds at least."""
+    leash = Leash()
+    assert leash.left(60.0) == 60.0
+    assert leash.left(None) is None
+    with leash.within(30.0):
+        assert 29.0 < (leash.left(60.0) or 0.0) <= 30.0
+        assert leash.left(5.0) == 5.0
+        with leash.within(-1.0):
+            assert leash.left(60.0) == 2.0
+        with leash.within(50.0):
+            assert (leash.left(60.0) or 0.0) <= 30.0
+    assert leash.left(60.0) == 60.0
+
+
+def test_a_leash_ends_what_runs_and_what_comes_after(tmp_path: Path) -> None:
+    """Pulled by another thread it ends the whole family at once, and lets nothing else run."""
+    leash = Leash()
+    done = threading.Event()
+
+    def work() -> None:
+        run(_FAMILY, cwd=tmp_path, check=False, leash=leash)
+        done.set()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text().strip():
+        time.sleep(0.01)
+    leash.pull()
+    assert done.wait(20)
+    thread.join()
+    assert ended(tmp_path)
+    begun = time.monotonic()
+    assert run(["sleep", "300"], check=False, leash=leash).returncode != 0
+    assert time.monotonic() - begun < 20

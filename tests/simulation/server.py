@@ -7,6 +7,7 @@ of its sender. A push holds its ref's lock for a moment, as git's does.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any
 
@@ -202,6 +203,12 @@ class VirtualRefs:
         return self._server.since(tip, base)
 
     def maintain(self) -> None:
+        pass
+
+    def within(self, seconds: float) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def abandon(self) -> None:
         pass
 
     # ------------------------------------------------------------ over the line
