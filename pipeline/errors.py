@@ -16,7 +16,8 @@
     │   ├── LedgerMissing             27   an empty repository: `ledger.init` makes it one
     │   ├── NotALedger                28   a repository of something else
     │   ├── OutcomeUnknown            29   sent, but the answer did not come; kept in the outbox
-    │   └── LedgerBusy                30   the compare-and-swap was lost too often
+    │   ├── LedgerBusy                30   the compare-and-swap was lost too often
+    │   └── LedgerTooLarge            34   what lies on the remote is larger than what is read
     ├── StoreError                    31   the local outbox cannot be used
     │   └── StoreCloned               32   this builder is at work elsewhere: a copy of it, or a namesake
     ├── FileFailed                    33   a file of this machine cannot be read or written
@@ -132,6 +133,16 @@ class OutcomeUnknown(LedgerError):
 
 class LedgerBusy(LedgerError):
     exit_code = 30
+
+
+class LedgerTooLarge(LedgerError):
+    """Something on the remote that is not read. `size_bytes` is how large it is, as far as that is known."""
+
+    exit_code = 34
+
+    def __init__(self, message: str, size_bytes: int, *, remedy: str | None = None) -> None:
+        super().__init__(message, remedy=remedy)
+        self.size_bytes = size_bytes
 
 
 class StoreError(PipelineError):

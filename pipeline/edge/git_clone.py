@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import get_ident
 
 from pipeline.edge.bare import make_bare
-from pipeline.edge.git_objects import EMPTY_TREE, Object
+from pipeline.edge.git_objects import EMPTY_TREE, LARGEST_OBJECT_BYTES, Object, too_large
 from pipeline.edge.git_remote import GitRemote
 from pipeline.edge.identity import boot_id
 from pipeline.edge.process import Finished
@@ -22,6 +22,9 @@ from pipeline.errors import StoreError
 from pipeline.records import paths
 
 _FETCH = ("--no-tags", "--no-write-fetch-head", "--no-auto-maintenance")
+#: Git writes what is larger to disk as it comes, and does not keep it in memory.
+_STREAMED = ("-c", "core.bigFileThreshold=4m")
+_HEAD_BYTES = 4096
 _READ_FIRST = (paths.LEDGER, paths.JOBS, paths.LOCKS, paths.MESSAGES, paths.MAILBOX, paths.REGISTRY)
 
 
@@ -34,30 +37,48 @@ class GitClone:
         self._remote = remote
         self._ref = ref
         self._cache: dict[str, Object] = {EMPTY_TREE.oid: EMPTY_TREE}
+        self._large: dict[str, int] = {}  # what was too large to be read
         self._ready = False
 
     # ------------------------------------------------------------ objects
 
-    def read(self, oid: str) -> Object | None:
-        """Returns an object, or None."""
-        found = self._cache.get(oid) or self._loose(oid)
-        if found is None:
-            # What a commit is looked at for is asked for with it: one process instead of six.
+    def read(self, oid: str, limit: int = LARGEST_OBJECT_BYTES) -> Object | None:
+        """Returns an object, or None. Raises LedgerTooLarge for one of more than `limit` bytes, unread."""
+        found = self._cache.get(oid) or self._loose(oid, limit)
+        if found is None and self._large.get(oid, 0) <= limit:
+            # What a commit is looked at for is asked for with it: two processes instead of twelve.
             beside = ["^{tree}", ":coordination", *(f":{path}" for path in _READ_FIRST)]
-            self.read_packed([oid, *(oid + each for each in beside)])
-            return self._cache.get(oid)
-        self._keep(found)
+            self.read_packed([oid, *(oid + each for each in beside)], limit)
+            found = self._cache.get(oid)
+        size = self._large.get(oid, 0) if found is None else len(found.data)
+        if size > limit:
+            raise too_large(oid, size, limit)
+        if found is not None:
+            self._keep(found)
         return found
 
     def has(self, oid: str) -> bool:
         """Says whether an object is here, without a git process: in memory or as a loose file."""
-        return oid in self._cache or self._loose(oid) is not None
+        return oid in self._cache or self._loose(oid, LARGEST_OBJECT_BYTES) is not None
 
-    def read_packed(self, oids: Collection[str]) -> None:
-        """Reads objects that are not here as loose files, all with one git process."""
+    def read_packed(self, oids: Collection[str], limit: int = LARGEST_OBJECT_BYTES) -> None:
+        """Reads objects that are not here as loose files, but none of more than `limit` bytes.
+
+        Two git processes for all of them: the first tells the sizes.
+        """
         self.ensure()
-        oids = [oid for oid in oids if oid not in self._cache]
-        out = self.git(["cat-file", "--batch"], input="".join(f"{oid}\n" for oid in oids).encode()).stdout
+        names = "".join(f"{oid}\n" for oid in oids if oid not in self._cache).encode()
+        wanted = []
+        for line in self.git(["cat-file", "--batch-check"], input=names).text.splitlines():
+            words = line.split(" ")
+            if len(words) == 3 and words[1] in ("blob", "tree", "commit"):
+                if int(words[2]) <= limit:
+                    wanted.append(f"{words[0]}\n")
+                else:
+                    self._large[words[0]] = int(words[2])
+        if not wanted:
+            return
+        out = self.git(["cat-file", "--batch"], input="".join(wanted).encode()).stdout
         at = 0
         while at < len(out):
             end = out.index(b"\n", at)
@@ -98,13 +119,21 @@ class GitClone:
                 remedy="Free space there, and give this user write access; nothing was lost.",
             ) from exc
 
-    def _loose(self, oid: str) -> Object | None:
+    def _loose(self, oid: str, limit: int) -> Object | None:
+        """Returns an object that is a whole loose file; not what its head says is larger than `limit`."""
         try:
-            raw = zlib.decompress(self._place(oid).read_bytes())
-        except (OSError, zlib.error):
+            with self._place(oid).open("rb") as file:
+                stream = zlib.decompressobj()
+                start = stream.decompress(file.read(_HEAD_BYTES), _HEAD_BYTES)
+                head, _, data = start.partition(b"\0")
+                kind, _, size = head.decode().partition(" ")
+                if int(size) > limit:
+                    self._large[oid] = int(size)
+                    return None
+                data += stream.decompress(stream.unconsumed_tail + file.read())
+        except (OSError, zlib.error, ValueError):
             return None
-        head, _, data = raw.partition(b"\0")
-        return Object(oid, head.split(b" ")[0].decode(), data)
+        return Object(oid, kind, data) if len(data) == int(size) and stream.eof else None
 
     def _keep(self, found: Object) -> None:
         if len(self._cache) > 20_000:
@@ -122,7 +151,8 @@ class GitClone:
 
     def fetch(self, refs: Iterable[str], *options: str) -> None:
         """Brings refs of the remote. Raises the LedgerError that git's words mean."""
-        self._remote.ask(self.folder, ["fetch", "--quiet", *options, *_FETCH, self._remote.address, *refs])
+        words = [*_STREAMED, "fetch", "--quiet", *options, *_FETCH, self._remote.address, *refs]
+        self._remote.ask(self.folder, words)
 
     def ensure(self) -> None:
         """Makes the clone on first use; after a reboot, which may have been a power loss, mends it first."""
@@ -154,7 +184,7 @@ class GitClone:
         broken = 0
         for place in (self.folder / "objects").glob("[0-9a-f][0-9a-f]/*"):
             try:
-                found = hashlib.sha1(zlib.decompress(place.read_bytes())).hexdigest()
+                found = _digest(place)
             except (OSError, zlib.error):
                 found = ""
             if found != place.parent.name + place.name:
@@ -169,3 +199,15 @@ class GitClone:
                 broken += 1
                 self.fetch([self._ref], "--refetch")
         return broken
+
+
+def _digest(place: Path) -> str:
+    """Returns the id of a loose file's content, however large that is. Raises OSError, zlib.error."""
+    digest, stream = hashlib.sha1(), zlib.decompressobj()
+    with place.open("rb") as file:
+        while block := file.read(1 << 20):
+            while block:
+                digest.update(stream.decompress(block, 1 << 20))
+                block = stream.unconsumed_tail
+    digest.update(stream.flush())
+    return digest.hexdigest() if stream.eof else ""

@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from pipeline.errors import LedgerError
+from pipeline.errors import LedgerError, LedgerTooLarge
 from pipeline.records.decisions import View
 
 FILE_MODE = "100644"
 TREE_MODE = "40000"
+#: The largest object of a ledger that is read. What builds leave there is a thousandth of it.
+LARGEST_OBJECT_BYTES = 64 << 20
 RENEW = "Remove the clone beside the outbox (`*.git`): the next command makes it anew."
 
 
@@ -38,6 +40,15 @@ class Commit:
     tree: str
     parents: tuple[str, ...]
     message: str
+
+
+def too_large(oid: str, size_bytes: int, limit: int) -> LedgerTooLarge:
+    """Returns the error of an object that is not read."""
+    return LedgerTooLarge(
+        f"Git object {oid[:12]} has {size_bytes:,} bytes; more than {limit:,} are not read.",
+        size_bytes,
+        remedy="Look who pushed it, and move the branch back to the commit before.",
+    )
 
 
 Read = Callable[[str], Object | None]
@@ -130,7 +141,14 @@ class TreeView(View):
         entry = self.entry(path)
         if entry is None or entry.mode == TREE_MODE:
             return None
-        found = self._read(entry.oid)
+        try:
+            found = self._read(entry.oid)
+        except LedgerTooLarge as exc:
+            raise LedgerTooLarge(
+                f"`{path}` is not read: {exc.message}",
+                exc.size_bytes,
+                remedy=f"Restore it from an earlier commit of the branch: `git log -- {path}`.",
+            ) from exc
         if found is None:
             raise LedgerError(f"The content of `{path}` is missing from the local clone.", remedy=RENEW)
         return found.data

@@ -14,8 +14,8 @@ from pipeline.edge.git_clone import GitClone
 from pipeline.edge.git_objects import RENEW, Object, TreeView, parse_commit
 from pipeline.edge.git_remote import GitRemote, moved
 from pipeline.edge.receive import push_request, read_report
-from pipeline.edge.ref_store import Pushed, beat_objects
-from pipeline.errors import CommandTimedOut, LedgerError, LedgerUnreachable
+from pipeline.edge.ref_store import BEAT_BYTES, Pushed, Unread, beat_objects
+from pipeline.errors import CommandTimedOut, LedgerError, LedgerTooLarge, LedgerUnreachable
 from pipeline.records import paths
 
 #: So many commits back an ancestor is looked for in process before git is asked.
@@ -151,10 +151,10 @@ class GitRefs:
         if not refs:
             return {}
         there = {ref: oid for ref, oid in self._listed(refs).items() if ref in refs}
-        missing = [ref for ref, oid in there.items() if self.read(oid) is None]
+        missing = [ref for ref, oid in there.items() if not self._is_here(oid)]
         if missing:
             self.clone.fetch(missing)
-        return self._contents({ref: oid for ref, oid in there.items() if self.read(oid) is not None})
+        return self._contents({ref: oid for ref, oid in there.items() if self._is_here(oid)})
 
     def try_push(self, refspecs: list[str], *options: str) -> str | None:
         """Pushes any refs of objects known locally; returns None when taken, otherwise the remote's reason.
@@ -195,7 +195,7 @@ class GitRefs:
                 self.clone.note(self._landed)
             self.clone.fetch(lacking)
             # A ref that moved between the two commands is read again.
-            if all(self.read(wanted[ref] or "") is not None for ref in lacking):
+            if all(self._is_here(wanted[ref] or "") for ref in lacking):
                 break
             if again == 2:
                 self.clone.check_objects()
@@ -205,16 +205,28 @@ class GitRefs:
             self.clone.note(tip)
         return tip, there
 
+    def _is_here(self, oid: str) -> bool:
+        try:
+            return self.read(oid) is not None
+        except LedgerTooLarge:
+            return True
+
     def _contents(self, there: Mapping[str, str]) -> dict[str, bytes]:
         """Returns the content of heartbeats that are here; what is no heartbeat is left out."""
-        found = {}
+        found: dict[str, bytes] = {}
         for ref, oid in there.items():
-            known = self.read(oid)
-            if known is not None and known.kind == "commit":
-                data = TreeView(self.read, parse_commit(known.data).tree).read("heartbeat.json")
-                if data is not None:
-                    found[ref] = data
+            try:
+                known = self._read_beat(oid)
+                if known is not None and known.kind == "commit":
+                    data = TreeView(self._read_beat, parse_commit(known.data).tree).read("heartbeat.json")
+                    if data is not None:
+                        found[ref] = data
+            except LedgerTooLarge as exc:
+                found[ref] = Unread.of(ref, oid, exc.size_bytes)
         return found
+
+    def _read_beat(self, oid: str) -> Object | None:
+        return self.clone.read(oid, BEAT_BYTES)
 
     def _listed(self, patterns: Collection[str]) -> dict[str, str]:
         """Returns the remote's refs that match, with what they point at."""

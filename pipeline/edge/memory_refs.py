@@ -13,11 +13,12 @@ from typing import Literal
 
 from pipeline.edge.git_objects import (
     EMPTY_TREE,
+    LARGEST_OBJECT_BYTES,
     Object,
-    make,
     parse_commit,
+    too_large,
 )
-from pipeline.edge.ref_store import Pushed, beat_objects
+from pipeline.edge.ref_store import BEAT_BYTES, Pushed, Unread, beat_objects
 from pipeline.errors import LedgerUnreachable
 
 #: What a fault may do to one request: nothing, lose it before the server has it, lose the answer, or keep
@@ -59,7 +60,10 @@ class MemoryRefs:
         self.local: dict[str, Object] = {EMPTY_TREE.oid: EMPTY_TREE}
 
     def read(self, oid: str) -> Object | None:
-        return self.local.get(oid)
+        found = self.local.get(oid)
+        if found is not None and len(found.data) > LARGEST_OBJECT_BYTES:
+            raise too_large(oid, len(found.data), LARGEST_OBJECT_BYTES)
+        return found
 
     def write(self, objects: Iterable[Object]) -> None:
         self.local.update((o.oid, o) for o in objects)
@@ -159,8 +163,9 @@ class MemoryRefs:
             oid = self.remote.refs.get(ref)
             if oid is not None:
                 tree = self.remote.objects[parse_commit(self.remote.objects[oid].data).tree]
-                blob = make("blob", self.remote.objects[_only_blob(tree)].data)
-                found[ref] = blob.data
+                blob = self.remote.objects[_only_blob(tree)]
+                large = len(blob.data) > BEAT_BYTES
+                found[ref] = Unread.of(ref, blob.oid, len(blob.data)) if large else blob.data
         return found
 
     def maintain(self) -> None:

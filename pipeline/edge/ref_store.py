@@ -10,6 +10,21 @@ from typing import Literal, Protocol
 from pipeline.edge.git_objects import FILE_MODE, Object, TreeEntry, make, make_commit, make_tree
 from pipeline.errors import LedgerError
 
+#: What a heartbeat may have. That of a builder with a hundred waiting processes has a hundredth of it.
+BEAT_BYTES = 1 << 20
+
+
+class Unread(bytes):
+    """Stands for a heartbeat that is too large to be read, and says so; another one, another text."""
+
+    @classmethod
+    def of(cls, ref: str, oid: str, size: int) -> Unread:
+        """Returns what stands for a blob of `size` bytes."""
+        words = (
+            f"`{ref}` is not read: it holds {size:,} bytes, and a heartbeat has {BEAT_BYTES:,} at the most"
+        )
+        return cls(f"{words} (object {oid[:12]})".encode())
+
 
 @dataclass(frozen=True)
 class Pushed:
@@ -32,7 +47,7 @@ class RefStore(Protocol):
     """
 
     def read(self, oid: str) -> Object | None:
-        """Returns an object that is known locally, or None."""
+        """Returns an object that is known locally, or None. Raises LedgerTooLarge for what is not read."""
 
     def write(self, objects: Iterable[Object]) -> None:
         """Makes objects known locally. Not durable."""
@@ -71,10 +86,13 @@ class RefStore(Protocol):
         """Returns the branch's commit and the ids of all refs below `prefix`, in one round trip."""
 
     def survey(self, prefix: str) -> tuple[str | None, dict[str, bytes]]:
-        """As `fetch`, and returns the content of every ref below `prefix` as of the same read."""
+        """As `fetch`, and returns the content of every ref below `prefix` as of the same read.
+
+        Of one with more than BEAT_BYTES it is an `Unread`.
+        """
 
     def beat_data(self, refs: Collection[str]) -> dict[str, bytes]:
-        """Returns the content of heartbeat refs, as they are on the remote now."""
+        """Returns the content of heartbeat refs, as they are on the remote now; see `survey`."""
 
     def maintain(self) -> None:
         """Keeps what is local, and a remote of our own, small. Does nothing unless it is due."""

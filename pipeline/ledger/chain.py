@@ -14,10 +14,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from pipeline.edge.git_objects import Commit, Object, Overlay, TreeView, changed_paths, make_commit
-from pipeline.errors import LedgerError, PipelineError, RecordTooNew
+from pipeline.edge.git_objects import (
+    LARGEST_OBJECT_BYTES,
+    Commit,
+    Object,
+    Overlay,
+    TreeView,
+    changed_paths,
+    make_commit,
+)
+from pipeline.errors import LedgerError, LedgerTooLarge, PipelineError, RecordTooNew
 from pipeline.records import paths
-from pipeline.records.base import dump, load
+from pipeline.records.base import LARGEST_RECORD_BYTES, dump, load
 from pipeline.records.decisions import Adopt, Change, Context, Decide, Refusal, View
 from pipeline.records.ledger import (
     FORMAT,
@@ -152,7 +160,14 @@ def _decide_alone(
     if isinstance(decision, Refusal):
         return refusal_outcome(decision), {}
     assert isinstance(decision, Change)
+    if large := next((path for path, data in decision.writes.items() if _is_too_large(path, data)), None):
+        return refusal_outcome(Refusal("too-large", f"`{large}` would be larger than what is read.")), {}
     return {"ok": True, "value": decision.outcome}, decision.writes
+
+
+def _is_too_large(path: str, data: bytes | None) -> bool:
+    """Says whether a file could be written that nobody would read again."""
+    return len(data or b"") > (LARGEST_RECORD_BYTES if path.endswith(".json") else LARGEST_OBJECT_BYTES)
 
 
 def refusal_outcome(refusal: Refusal) -> dict[str, Any]:
@@ -250,10 +265,16 @@ def adopt_foreign(recorded: TreeView, foreign: TreeView, tip: str, adopt: Adopt,
     state = read_state(recorded)
     quarantined = list(state.quarantined)
     for path in changed_paths(recorded, foreign):
-        before, after = recorded.read(path), foreign.read(path)
+        before, after, large = recorded.read(path), None, ""
+        try:
+            after = foreign.read(path)
+        except LedgerTooLarge as exc:
+            large = f"{exc.size_bytes:,} bytes; more than {LARGEST_OBJECT_BYTES:,} are not read"
         entry = foreign.entry(path)
         if entry is not None and not entry.mode.startswith("100"):
             reason, after = "not a plain file", None
+        elif large:
+            reason = large  # not put aside either: the bytes stay where they are, in his commit
         elif path == paths.LEDGER or path.startswith("coordination/quarantine/"):
             reason = "only transactions write it"
         else:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from pipeline.coordination.presence import Health, derive_health
+from pipeline.edge.ref_store import Unread
 from pipeline.errors import PipelineError
 from pipeline.ledger.exposure import exposed_above
 from pipeline.operations import journal, waiting
@@ -77,6 +79,10 @@ def overview(site: Site) -> Overview:
         notices.append(f"This machine is {site.builder}, which the registry does not know: `invoke doctor`.")
     if rival := look_for_rival(site) or known_rival(site):
         notices.append(f"{rival.words(site.builder)} {REMEDY}")
+    unread = {name: beat for name, (_, beat) in (beats or {}).items() if isinstance(beat, Unread)}
+    for name, beat in unread.items():
+        delete = f"git push REMOTE :{paths.heartbeat_ref(name)}"
+        notices.append(f"{beat.decode()}. Look who pushed it, then delete it on the remote: `{delete}`.")
     if standing.recorded != standing.tip:
         notices.append("Somebody changed the ledger by hand; the next transaction puts it in order.")
         aside = [each for each in standing.state.quarantined if each.commit == standing.tip]
@@ -125,7 +131,7 @@ def _unreported(site: Site) -> list[str]:
 
 
 def _builder_view(
-    site: Site, builder: Builder, view: View, beats: dict[str, tuple[str, Heartbeat]] | None
+    site: Site, builder: Builder, view: View, beats: dict[str, tuple[str, Heartbeat | Unread]] | None
 ) -> BuilderView:
     problem, said = None, None
     try:
@@ -135,13 +141,16 @@ def _builder_view(
     if beats is None:
         health = Health("unknown", None, "the ledger does not answer")
         return BuilderView(builder.name, builder, said, health, problem)
-    beat = beats.get(builder.name)
+    oid, beat = beats.get(builder.name, ("", None))
+    if isinstance(beat, Unread):
+        health = Health("unknown", None, "its heartbeat is too large to be read")
+        return BuilderView(builder.name, builder, said, health, problem)
     unchanged, changed = 0.0, False
     if beat is not None:
-        unchanged, changed = _observe(site, builder.name, beat[0])
-    age = (site.clock.now() - beat[1].timestamp).total_seconds() if beat is not None else 0.0
+        unchanged, changed = _observe(site, builder.name, oid)
+    age = (site.clock.now() - beat.timestamp).total_seconds() if beat is not None else 0.0
     health = derive_health(
-        beat[1] if beat else None,
+        beat,
         unchanged_seconds=unchanged,
         seen_to_change=changed,
         claimed_age_seconds=max(0.0, age),
@@ -160,16 +169,15 @@ def _observe(site: Site, builder: str, oid: str) -> tuple[float, bool]:
     return 0.0, here
 
 
-def _heartbeats(site: Site) -> dict[str, tuple[str, Heartbeat]] | None:
+def _heartbeats(site: Site) -> dict[str, tuple[str, Heartbeat | Unread]] | None:
     """Reads every builder's heartbeat; None while the remote does not answer."""
     if site.away is not None:
         return None
     _, refs = site.ledger.refs.beats(paths.HEARTBEAT_PREFIX)
     data = site.ledger.refs.beat_data(list(refs))
-    found = {}
+    found: dict[str, tuple[str, Heartbeat | Unread]] = {}
     for ref, content in data.items():
-        try:
-            found[ref.removeprefix(paths.HEARTBEAT_PREFIX)] = (refs[ref], load(Heartbeat, content, ref))
-        except PipelineError:
-            continue
+        with suppress(PipelineError):
+            beat = content if isinstance(content, Unread) else load(Heartbeat, content, ref)
+            found[ref.removeprefix(paths.HEARTBEAT_PREFIX)] = (refs.get(ref, ""), beat)
     return found

@@ -29,8 +29,8 @@ from typing import Any, Literal
 from pipeline.edge.clock import Clock
 from pipeline.edge.identity import Processes
 from pipeline.edge.plain_file import read_plain
-from pipeline.edge.ref_store import RefStore
-from pipeline.errors import LedgerUnreachable, PipelineError
+from pipeline.edge.ref_store import RefStore, Unread
+from pipeline.errors import LedgerTooLarge, LedgerUnreachable, PipelineError
 from pipeline.records import paths
 from pipeline.records.base import Record, dump, load
 from pipeline.records.builders import Heartbeat
@@ -108,6 +108,12 @@ class Pulse:
             if pushed.kind != "stale":
                 break
             last = self.refs.beat_data([ref]).get(ref)  # a push whose answer was lost, or another store's
+            if isinstance(last, Unread):
+                raise LedgerTooLarge(
+                    f"The heartbeat cannot be renewed: {last.decode()}.",
+                    0,
+                    remedy=f"Look who pushed it, then delete it on the remote: `git push REMOTE :{ref}`.",
+                )
         if pushed.kind != "landed":
             raise pushed.error or LedgerUnreachable(
                 f"The heartbeat was not taken: {ref} moved meanwhile, or holds something else.",

@@ -17,6 +17,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, Va
 from pipeline.errors import RecordInvalid
 
 _DEEPEST = 100
+#: The largest JSON file that is parsed: in memory it takes some twenty times as much.
+LARGEST_RECORD_BYTES = 16 << 20
 _REMEDY = (
     "Restore it from an earlier commit of the ledger (`git log -- {path}`), or run `invoke ledger.check`."
 )
@@ -92,6 +94,9 @@ def load_json(data: bytes, path: str, *, remedy: str | None = None) -> Any:
     `remedy` is for a file that is no state file of the ledger.
     """
     remedy = remedy or _REMEDY.format(path=path)
+    if len(data) > LARGEST_RECORD_BYTES:
+        problem = f"{len(data):,} bytes; more than {LARGEST_RECORD_BYTES:,} are not read"
+        raise RecordInvalid(path, "", problem, remedy=remedy)
     if not data.strip():
         raise RecordInvalid(path, "", "the file is empty", remedy=remedy)
     try:

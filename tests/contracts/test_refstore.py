@@ -13,7 +13,7 @@ from pipeline.edge.git_objects import EMPTY_TREE, FILE_MODE, Object, TreeEntry, 
 from pipeline.edge.git_refs import GitRefs
 from pipeline.edge.memory_refs import MemoryRefs, MemoryRemote
 from pipeline.edge.process import run
-from pipeline.edge.ref_store import RefStore
+from pipeline.edge.ref_store import BEAT_BYTES, RefStore, Unread
 from pipeline.errors import LedgerUnreachable
 from tests.contracts.web import serve_git
 
@@ -258,3 +258,19 @@ def test_history_cannot_be_rewritten_on_remotes_that_we_make(tmp_path: Path) -> 
     assert forced.returncode != 0
     assert deleted.returncode != 0
     assert refs.tip() == root
+
+
+def test_a_beat_that_is_too_large_is_not_read(client: Client) -> None:
+    """Of what somebody pushed to a heartbeat ref only the size is looked at; the others are read as ever."""
+    one, two = client("a"), client("b")
+    prefix, ref, other = "refs/pipeline/heartbeat/", "refs/pipeline/heartbeat/x", "refs/pipeline/heartbeat/y"
+    large = bytes(BEAT_BYTES + 1)
+    assert one.beat(ref, large, None).kind == "landed"
+    one.beat(other, b"small\n", None)
+    _, found = two.survey(prefix)
+    assert isinstance(found[ref], Unread)
+    assert b"holds 1,048,577 bytes, and a heartbeat has 1,048,576 at the most" in found[ref]
+    assert found[other] == b"small\n"
+    assert two.beat_data([ref, other]) == found
+    assert one.beat(ref, large + b"x", large).kind == "landed"
+    assert two.beat_data([ref])[ref] != found[ref]

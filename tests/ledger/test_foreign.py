@@ -4,8 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.edge.git_objects import TreeView, make_commit, parse_commit, write_tree
+import pytest
+
+from pipeline.edge.git_objects import (
+    EMPTY_TREE,
+    LARGEST_OBJECT_BYTES,
+    TreeView,
+    make_commit,
+    parse_commit,
+    write_tree,
+)
 from pipeline.edge.memory_refs import MemoryRefs, MemoryRemote
+from pipeline.errors import LedgerTooLarge
+from pipeline.records.base import LARGEST_RECORD_BYTES
 from tests.ledger.toy import LOG, Node, begin
 
 
@@ -51,3 +62,39 @@ def test_bytes_that_are_not_adopted_are_kept(tmp_path: Path) -> None:
     assert standing.view.read(kept.stored) == b"\xff garbage"
     assert standing.view.read("notes/mine.txt") == b"a note\n"
     assert one.ids() == ["a", "b"]
+
+
+def test_a_file_that_is_too_large_to_read_is_named(tmp_path: Path) -> None:
+    """What somebody wrote over a state file is not even read past a bound; the state goes on without it."""
+    remote = MemoryRemote()
+    begin(MemoryRefs(remote))
+    one = Node("one", tmp_path, MemoryRefs(remote))
+    one.append("a")
+    foreign = change_by_hand(remote, {LOG: bytes(LARGEST_OBJECT_BYTES + 1)})
+    one.append("b")
+    (kept,) = one.ledger.view().state.quarantined
+    assert (kept.path, kept.stored, kept.commit) == (LOG, None, foreign)
+    assert kept.reason == "67,108,865 bytes; more than 67,108,864 are not read"
+    assert one.ids() == ["a", "b"]
+    assert one.findings() == []
+
+
+def test_nothing_is_written_that_would_not_be_read(tmp_path: Path) -> None:
+    """A request that would make a state file too large is refused, and the ledger stays as it is."""
+    remote = MemoryRemote()
+    begin(MemoryRefs(remote))
+    one = Node("one", tmp_path, MemoryRefs(remote))
+    refused = one.append("x" * LARGEST_RECORD_BYTES)
+    assert (refused["ok"], refused["reason"]) == (False, "too-large")
+    assert one.append("b")["ok"]
+    assert one.ids() == ["b"]
+
+
+def test_a_file_in_the_state_that_is_too_large_is_told_by_its_path() -> None:
+    """Where a file of the tree itself is not read, the error names it and how to get it back."""
+    refs = MemoryRefs(MemoryRemote())
+    root, objects = write_tree(TreeView(refs.read, EMPTY_TREE.oid), {LOG: bytes(LARGEST_OBJECT_BYTES + 1)})
+    refs.write(objects)
+    with pytest.raises(LedgerTooLarge, match=rf"^`{LOG}` is not read: .* has 67,108,865 bytes") as raised:
+        TreeView(refs.read, root).read(LOG)
+    assert f"git log -- {LOG}" in (raised.value.remedy or "")

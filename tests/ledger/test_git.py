@@ -15,7 +15,7 @@ from pipeline.edge.git_refs import GitRefs
 from pipeline.edge.memory_refs import MemoryRefs, MemoryRemote
 from pipeline.edge.process import run
 from pipeline.edge.ref_store import Pushed
-from pipeline.errors import LedgerError, LedgerRefLocked, StoreError
+from pipeline.errors import LedgerError, LedgerRefLocked, LedgerTooLarge, StoreError
 from tests.ledger.toy import Node, begin
 
 
@@ -178,3 +178,35 @@ def test_budget_coalesces(tmp_path: Path) -> None:
     assert one.clock.boottime() - began == pytest.approx(10.0)
     assert one.ledger.counts.pushes == 2
     assert one.ids() == ["a", "b", "m1", "m2", "m3"]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_sizes_are_read_first(tmp_path: Path, bare: Path, packed: bool) -> None:
+    """An object is read up to a bound; of a larger one the size is told, whether it is loose or packed."""
+    refs = GitRefs(tmp_path / "one.git", str(bare))
+    refs.fetch()
+    large = make("blob", os.urandom(5000))
+    refs.write([large])
+    if packed:
+        git(refs.clone.folder, "update-ref", "refs/tags/kept", large.oid)
+        git(refs.clone.folder, "repack", "-adq")
+        git(refs.clone.folder, "prune-packed")
+        assert not refs.clone._place(large.oid).exists()
+    refs = GitRefs(tmp_path / "one.git", str(bare))
+    with pytest.raises(LedgerTooLarge, match=rf"{large.oid[:12]} has 5,000 bytes; more than 4,999") as raised:
+        refs.clone.read(large.oid, 4999)
+    assert raised.value.size_bytes == 5000
+    assert refs.clone.read(large.oid, 5000) == large
+
+
+def test_a_large_object_is_checked_in_parts(tmp_path: Path, bare: Path) -> None:
+    """After a power loss a sound file stays, however large, and one that is cut short goes."""
+    refs = GitRefs(tmp_path / "one.git", str(bare))
+    refs.fetch()
+    sound, cut = (make("blob", os.urandom(3 << 20)) for _ in range(2))
+    refs.write([sound, cut])
+    place = refs.clone._place(cut.oid)
+    place.write_bytes(place.read_bytes()[:-7])
+    assert refs.clone.check_objects() == 1
+    assert refs.clone._place(sound.oid).exists()
+    assert not place.exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from pipeline.edge.memory_refs import MemoryRemote
+from pipeline.edge.ref_store import BEAT_BYTES
 from pipeline.operations import journal
 from pipeline.operations import site as sites
 from pipeline.operations.journal import AttemptRecord
@@ -100,3 +101,16 @@ def test_a_change_by_hand_that_counts_is_not_told_as_one_that_does_not(
     assert standing.state.quarantined == []
     assert [b.name for b in sites.registry(standing.view).builders] == ["build1", "build2", "build3"]
     assert overview(one).notices == []
+
+
+def test_a_heartbeat_that_is_too_large_is_said(make_site: MakeSite) -> None:
+    """A builder whose heartbeat ref holds something huge is shown with that, and the others as ever."""
+    one, two = make_site("build1"), make_site("build2")
+    one.make_pulse().renew("waiting", {"op": "a"})
+    two.ledger.refs.beat(paths.heartbeat_ref("build2"), bytes(BEAT_BYTES + 1), None)
+    seen = overview(one)
+    assert [each.health.reason for each in seen.builders if each.name == "build2"] == [
+        "its heartbeat is too large to be read"
+    ]
+    (said,) = seen.notices
+    assert "`refs/pipeline/heartbeat/build2` is not read: it holds 1,048,577 bytes" in said

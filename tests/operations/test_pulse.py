@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 
 from pipeline.edge.clock import ManualClock
 from pipeline.edge.memory_refs import Fault, MemoryRemote
-from pipeline.errors import LedgerUnreachable
+from pipeline.edge.ref_store import BEAT_BYTES
+from pipeline.errors import LedgerTooLarge, LedgerUnreachable
 from pipeline.operations.pulse import DEAD_SECONDS, Pulse
 from pipeline.operations.site import Site
 from pipeline.records import paths
@@ -188,3 +189,14 @@ def test_what_a_build_says_of_itself_is_masked(make_site: MakeSite) -> None:
     beat = beat_of(one)
     assert beat.leases == {"1.1.a": "aa"}
     assert beat.progress == {**progress, "module": "x https://ci:*****@host/y"}
+
+
+def test_what_is_too_large_on_the_ref_is_told(make_site: MakeSite) -> None:
+    """A builder whose own ref holds something huge cannot renew, and says which ref to delete."""
+    one = make_site("build1")
+    ref = paths.heartbeat_ref("build1")
+    one.ledger.refs.beat(ref, bytes(BEAT_BYTES + 1), None)
+    with pytest.raises(LedgerTooLarge, match=r"cannot be renewed: .* holds 1,048,577 bytes") as raised:
+        one.make_pulse().renew("waiting", {"op": "a"})
+    assert f"git push REMOTE :{ref}" in (raised.value.remedy or "")
+    assert one.survey()[1]["build1"].waiting.get("op", "").startswith("unread-")

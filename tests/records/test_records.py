@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, RootModel
 
 from pipeline.errors import RecordInvalid
-from pipeline.records.base import Record, dump, dump_json, load
+from pipeline.records.base import LARGEST_RECORD_BYTES, Record, dump, dump_json, load, load_json
 from pipeline.records.builders import Heartbeat
 from pipeline.records.jobs import Jobs
 from pipeline.records.locks import Locks
@@ -329,3 +329,12 @@ def test_canonical_bytes_are_those_of_the_standard_encoder(value: Any) -> None:
     assert (
         dump_json(value) == (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
     )
+
+
+def test_a_file_that_is_too_large_is_not_parsed() -> None:
+    """Its size is told, and what is allowed; what is as large as that is read."""
+    with pytest.raises(RecordInvalid) as raised:
+        load_json(b"[" + b" " * LARGEST_RECORD_BYTES + b"]", "coordination/jobs.json")
+    assert raised.value.path == "coordination/jobs.json"
+    assert raised.value.problem == "16,777,218 bytes; more than 16,777,216 are not read"
+    assert load_json(b"[" + b" " * (LARGEST_RECORD_BYTES - 2) + b"]", "x") == []
