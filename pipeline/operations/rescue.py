@@ -7,14 +7,12 @@ A builder that was only cut off builds on and is fenced when it reports: its res
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from pipeline.coordination.leases import Silence
 from pipeline.coordination.presence import STALE_SECONDS
 from pipeline.errors import Refused
 from pipeline.operations import site as sites
 from pipeline.operations.pulse import read_beat
+from pipeline.operations.sightings import keep, recall
 from pipeline.operations.site import Site
 from pipeline.records import paths
 
@@ -51,22 +49,10 @@ def rescue(site: Site) -> list[str]:
 
 def _observe(site: Site, token: str, nonce: str | None) -> Silence:
     name, now = f"job/{token}", site.clock.boottime()
-    before = _kept(site.ledger.store.observation(name))
+    before = recall(site, name)
     after = before.feed(now, nonce, site.boot()) if before else Silence(nonce, now, now, site.boot())
-    site.ledger.store.observe(
-        name, {"nonce": after.nonce, "since": after.since, "until": after.until, "boot_id": after.boot_id}
-    )
+    keep(site, name, after)
     return after
-
-
-def _kept(seen: Mapping[str, Any] | None) -> Silence | None:
-    """Returns an earlier look; what cannot be read is no evidence."""
-    if seen is None:
-        return None
-    nonce, since, until, boot = seen.get("nonce"), seen.get("since"), seen.get("until"), seen.get("boot_id")
-    if not (isinstance(since, int | float) and isinstance(until, int | float) and isinstance(boot, str)):
-        return None
-    return Silence(nonce, since, until, boot) if isinstance(nonce, str | None) else None
 
 
 def _nonce(data: bytes | None, token: str) -> str | None:

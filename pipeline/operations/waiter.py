@@ -22,6 +22,7 @@ from pipeline.errors import LeaseHeld, LedgerBusy, LedgerUnreachable, OutcomeUnk
 from pipeline.ledger.history import Standing
 from pipeline.operations import site as sites
 from pipeline.operations.pulse import Kind, Pulse
+from pipeline.operations.sightings import keep, recall
 from pipeline.operations.site import Site
 from pipeline.records.builders import Heartbeat
 from pipeline.records.locks import Lock, Waiter
@@ -257,10 +258,8 @@ class _Place:
         return after
 
     def _recall(self, lock: str, token: str) -> Silence | None:
-        kept = self._site.ledger.store.observation(f"lock/{lock}")
-        if not kept or kept["token"] != token:
-            return None
-        return Silence(kept["nonce"], kept["since"], kept["until"], kept["boot_id"])
+        seen = recall(self._site, f"lock/{lock}", token=token)
+        return seen if seen is not None and seen.nonce is not None else None
 
     def _remember(self, standing: Standing | None) -> None:
         """Keeps what was seen of the holders for a later command; but for no nonce, which may have come and
@@ -269,10 +268,7 @@ class _Place:
         for lock in self._holders(standing) if standing else []:
             seen = self._seen.get(lock.token or "")
             if seen is not None and seen.nonce is not None:
-                value = {"nonce": seen.nonce, "since": seen.since, "until": seen.until}
-                self._site.ledger.store.observe(
-                    f"lock/{lock.name}", {"token": lock.token, "boot_id": seen.boot_id, **value}
-                )
+                keep(self._site, f"lock/{lock.name}", seen, token=lock.token or "")
 
     # -- words ---------------------------------------------------------------------------------------
 
