@@ -17,7 +17,8 @@
     │   ├── NotALedger                28   a repository of something else
     │   ├── OutcomeUnknown            29   sent, but the answer did not come; kept in the outbox
     │   ├── LedgerBusy                30   the compare-and-swap was lost too often
-    │   └── LedgerTooLarge            34   what lies on the remote is larger than what is read
+    │   ├── LedgerTooLarge            34   what lies on the remote is larger than what is read
+    │   └── LedgerReplaced            35   the branch is gone from the remote, or is another ledger's
     ├── StoreError                    31   the local outbox cannot be used
     │   └── StoreCloned               32   this builder is at work elsewhere: a copy of it, or a namesake
     ├── FileFailed                    33   a file of this machine cannot be read or written
@@ -143,6 +144,10 @@ class LedgerTooLarge(LedgerError):
     def __init__(self, message: str, size_bytes: int, *, remedy: str | None = None) -> None:
         super().__init__(message, remedy=remedy)
         self.size_bytes = size_bytes
+
+
+class LedgerReplaced(LedgerError):
+    exit_code = 35
 
 
 class StoreError(PipelineError):

@@ -314,7 +314,7 @@ def _here() -> Path:
 
 def _registered(settings: LocalSettings, refs: GitRefs) -> list[Builder]:
     """Reads the registry; where somebody has broken it by hand, as it was before."""
-    tip = refs.fetch()
+    tip = refs.fetch() or refs.clone.noted()  # a branch that is gone is told by whoever reads the state
     if tip is None:
         error = LedgerMissing("There is no ledger yet.", remedy="Run `invoke ledger.init`.")
         raise sites.missing(refs, settings, error)

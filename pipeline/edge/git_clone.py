@@ -170,6 +170,14 @@ class GitClone:
         """Keeps a ref on the tip, so that fetches know what is here and nothing of it is pruned."""
         self._replace(self._ref, f"{tip}\n".encode())
 
+    def noted(self) -> str | None:
+        """Returns the last tip that was noted, if its commit is here."""
+        try:
+            tip = (self.folder / self._ref).read_text(encoding="ascii").strip()
+        except (OSError, ValueError):
+            return None
+        return tip if re.fullmatch("[0-9a-f]{40}", tip) and self.read(tip) is not None else None
+
     def cut(self) -> set[str]:
         """Returns the commits below which this clone has no history."""
         place = self.folder / "shallow"

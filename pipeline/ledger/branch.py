@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pipeline.edge.git_objects import TreeView
 from pipeline.edge.identity import Randomness
 from pipeline.edge.ref_store import RefStore
-from pipeline.errors import LedgerError, LedgerMissing, LedgerRewound, NotALedger
+from pipeline.errors import LedgerError, LedgerMissing, LedgerReplaced, LedgerRewound, NotALedger
 from pipeline.ledger import history
 from pipeline.ledger.check import recompute
 from pipeline.ledger.history import Standing
@@ -53,7 +53,8 @@ class Branch:
         self._standing: Standing | None = None
 
     def fetch(self, read: Callable[[], str | None] | None = None) -> str:
-        """Reads the remote's tip and moves the mark to it. Raises LedgerRewound if it lacks the mark.
+        """Reads the remote's tip and moves the mark to it. Raises LedgerRewound if it lacks the mark,
+        LedgerReplaced if there is no branch any more, or another ledger's.
 
         `read` is another way to read it, where there is more to read with it.
 
@@ -71,7 +72,10 @@ class Branch:
             if mark is None:
                 assert tip is not None
                 self._insist_on_ledger(tip)
-            elif tip is None or not self._descends(tip, mark):
+            elif tip is None:
+                raise self._gone(mark)
+            elif not self._descends(tip, mark):
+                self._insist_on_same(tip, mark)
                 self._join_repair(tip, mark)
                 continue
             if self.store.advance_tip(mark, tip):
@@ -91,15 +95,19 @@ class Branch:
     def rewound(self) -> tuple[str, str, TreeView | None]:
         """Returns the mark, the remote's tip that lacks it, and the mark's tree if it can still be read.
 
-        Raises LedgerError for a remote that was not rewound, NotALedger for one that holds something else.
+        Raises LedgerError for a remote that was not rewound, LedgerReplaced for one without the branch or
+        with another ledger, NotALedger for one that holds something else.
         """
         mark, tip = self.store.tip(), self.refs.fetch()
+        if mark is not None and tip is None:
+            raise self._gone(mark)
         if mark is None or tip is None or self.refs.contains(tip, mark):
             raise LedgerError(
                 f"The remote's tip {(tip or 'none')[:12]} is no rewind of {(mark or 'nothing')[:12]}.",
                 remedy="Run `invoke ledger.check`.",
             )
         self._insist_on_ledger(tip)
+        self._insist_on_same(tip, mark)
         return mark, tip, history.tree_at(self.refs, mark) if self.refs.read(mark) else None
 
     def _descends(self, tip: str, mark: str) -> bool:
@@ -111,13 +119,40 @@ class Branch:
             )
         return contained
 
-    def _join_repair(self, tip: str | None, mark: str) -> None:
+    def _gone(self, mark: str) -> LedgerReplaced:
+        return LedgerReplaced(
+            f"The remote has no such branch any more: it was deleted. {mark[:12]} is the last commit that"
+            " this machine has seen of it. Nothing is written any more.",
+            remedy=f"Push {mark[:12]} back from a clone that has it; this machine's lies beside its outbox."
+            " `invoke ledger.init` would begin another ledger.",
+        )
+
+    def _insist_on_same(self, tip: str, mark: str) -> None:
+        """Raises for a tip that has no commit in common with the mark: a ledger is what grew from ONE first
+        commit. Where the mark cannot be read any more nothing is known, and nothing raised.
+        """
+        every, above = self.refs.since(tip, None), self.refs.since(tip, mark)
+        if every is None or above is None or len(every) != len(above):
+            return
+        self._insist_on_ledger(tip)
+        roots = [
+            next((oid for oid in chain or [] if not history.commit_at(self.refs, oid).parents), "?")
+            for chain in (every, self.refs.since(mark, None))
+        ]
+        raise LedgerReplaced(
+            f"The branch is another ledger: {tip[:12]} grew from {roots[0][:12]}, and the ledger that this"
+            f" machine knows, last seen at {mark[:12]}, from {roots[1][:12]}. Nothing is written into it.",
+            remedy=f"Point `ledger` at the right repository, or push {mark[:12]} back. If it was begun anew"
+            " on purpose, move `stores` in this machine's home away: what waits there is for the old one.",
+        )
+
+    def _join_repair(self, tip: str, mark: str) -> None:
         """Follows a repair that names what this store has seen as abandoned. Raises LedgerRewound for none.
 
         Believed only if every transaction since then can be computed again: the repair is one of them.
         """
-        standing = self.stand(tip) if tip is not None else None
-        if standing is not None and any(
+        standing = self.stand(tip)
+        if any(
             abandoned == mark or self.refs.contains(abandoned, mark)
             for abandoned in standing.state.abandoned_tips
         ):
@@ -131,7 +166,7 @@ class Branch:
                 self.store.accept_rewind(mark, standing.tip, self._random.op())
                 return
         raise LedgerRewound(
-            f"The remote was rewound: it is at {(tip or 'nothing')[:12]}, which lacks {mark[:12]}, the last "
+            f"The remote was rewound: it is at {tip[:12]}, which lacks {mark[:12]}, the last "
             "commit that this machine has seen. Nothing is written any more.",
             remedy=f"Push {mark[:12]} back from a clone that has it, or run `invoke ledger.raise-epoch`.",
         )

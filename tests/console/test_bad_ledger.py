@@ -186,6 +186,23 @@ def test_a_rewind_is_noticed_and_repaired_by_hand_only(run: Run, clone: Path, ho
     assert run("ledger.check").code == 0
 
 
+def test_a_branch_that_was_deleted_is_pushed_back(run: Run, clone: Path, home: Path) -> None:
+    """It ends with 35 whatever is asked, and is mended from the clone beside the outbox."""
+    bare = home / ".pipeline/ledger.git"
+    seen = git("rev-parse", "ledger", cwd=bare)
+    run("status")
+    git("update-ref", "-d", "refs/heads/ledger", cwd=bare)
+    for words in (["status"], ["sm", "2", "text"], ["ledger.raise-epoch", "--abandon", seen]):
+        ended = run(*words)
+        assert ended.code == 35, ended.err
+        assert seen[:12] in ended.err
+        assert "was deleted" in ended.err
+    (kept,) = (home / ".pipeline/stores").glob("*/clone.git")
+    git("push", "--quiet", str(bare), f"{seen}:refs/heads/ledger", cwd=kept)
+    assert run("recover").code == 0
+    assert run("ledger.check").code == 0
+
+
 def test_a_store_from_another_machine_begins_anew(run: Run, clone: Path, home: Path) -> None:
     """A copied store is noticed by the machine's id, and goes on as a writer of its own."""
     (outbox,) = (home / ".pipeline/stores").glob("*/build1/outbox.db")
