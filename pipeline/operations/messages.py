@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
 
 from pipeline.errors import NotFound, Refused, UsageError
 from pipeline.operations import site as sites
@@ -37,8 +38,8 @@ def send(
 ) -> list[str]:
     """Sends one message to each recipient ("all" counts as one) and returns their ids.
 
-    Raises UsageError for what can be seen here, Refused for what only the ledger knows. Where one of several
-    recipients cannot be sent to, none is.
+    Raises UsageError for what can be seen here, NotFound for a reply to what was never sent, Refused for what
+    only the ledger knows. Where one of several recipients cannot be sent to, none is.
     """
     if type not in _TYPES:
         raise UsageError(f"A message cannot be of type {type!r}.", remedy=f"One of: {', '.join(_TYPES)}.")
@@ -48,6 +49,7 @@ def send(
     _insist_on_length("body", body, MAXIMUM_BODY, "Send the rest as another message, or say where it lies.")
     if not to:
         raise UsageError("Nobody is named to send it to.", remedy="`all`, or builders with commas.")
+    answered = _answered(site, in_reply_to) if in_reply_to else None
     everybody = list(dict.fromkeys(to))
     _insist_on_recipients(site, everybody)
     ids = []
@@ -60,11 +62,29 @@ def send(
             "subject": subject,
             "body": body,
         }
-        if in_reply_to:
-            request["in_reply_to"] = in_reply_to
+        if answered:
+            # The thread too: the ledger itself does not look into every archive.
+            request |= {"in_reply_to": answered.id, "thread": answered.thread or answered.id}
         site.ask(request)
         ids.append(request["id"])
     return ids
+
+
+def _answered(site: Site, message_id: str) -> Message:
+    """Returns the message that a reply answers, sealed or not. Raises NotFound, which offers near ones."""
+    view = site.state().view
+    live = sites.record(view, Messages, paths.MESSAGES).messages
+    ids = []
+    for message in itertools.chain(reversed(live), archived(view)):
+        if message.id == message_id:
+            return message
+        ids.append(message.id)
+    near = ", ".join(get_close_matches(message_id, ids))
+    raise NotFound(
+        f"No message `{message_id}` was ever sent, so nothing can answer it; nothing was sent.",
+        reason="not-found",
+        remedy=f"Near it: {near}." if near else "`invoke message.list --all` shows them all.",
+    )
 
 
 def _insist_on_length(what: str, text: str, most: int, remedy: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.errors import Refused, UsageError
+from pipeline.errors import NotFound, Refused, UsageError
 from pipeline.operations import messages
 from tests.operations.conftest import MakeSite
 
@@ -124,3 +124,30 @@ def test_archives_lose_nothing(make_site: MakeSite) -> None:
     assert [m.id for m in messages.listed(two, unread=True, limit=1000)] == sent
     messages.mark(two, ["m000"], acknowledge=True)
     assert [m.id for m in messages.listed(two, unread=True, limit=1000)] == sent[1:]
+
+
+def test_a_reply_to_what_was_never_sent_is_refused(make_site: MakeSite) -> None:
+    """It is refused before anything is sent, and the ids near it are offered."""
+    one = make_site("build1")
+    (id,) = messages.send(one, ["build2"], "hello", "text")
+    with pytest.raises(NotFound, match=rf"^No message `{id}x` was ever sent, .*; nothing was sent") as caught:
+        messages.send(make_site("build2"), ["build1"], "re", "text", in_reply_to=f"{id}x")
+    assert (caught.value.reason, caught.value.remedy) == ("not-found", f"Near it: {id}.")
+    assert [m.subject for m in messages.listed(one)] == ["hello"]
+    with pytest.raises(NotFound) as caught:
+        messages.send(one, ["build2"], "re", "text", in_reply_to="-")
+    assert caught.value.remedy == "`invoke message.list --all` shows them all."
+
+
+def test_a_reply_to_a_sealed_message_is_in_its_thread(make_site: MakeSite) -> None:
+    """What was archived, and is listed for nobody any more, can be answered as well as the day it came."""
+    one, two = make_site("build1"), make_site("build2")
+    (first,) = messages.send(one, ["build2"], "hello", "text")
+    (again,) = messages.send(two, ["build1"], "re", "text", in_reply_to=first)
+    messages.mark(one, [again], acknowledge=True)
+    for number in range(200):
+        messages.send(one, ["build2"], f"{number}", "")
+    assert again not in {m.id for m in messages.listed(one, limit=1000)}
+    (reply,) = messages.send(one, ["build2"], "re: re", "text", in_reply_to=again)
+    found = messages.show(one, reply)
+    assert (found.in_reply_to, found.thread) == (again, first)
