@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
@@ -20,6 +20,9 @@ from pipeline.records.names import is_name
 
 _BLOCK_BYTES: Final = 1 << 20
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+
+#: Epoch and counter of the token that a set was built under: what was granted later has the higher rank.
+Rank = tuple[int, int]
 
 Kind = Literal["missing", "extra", "size", "checksum", "symlink", "type", "unreadable", "manifest"]
 
@@ -245,19 +248,38 @@ def _age(one: ArtifactSet) -> tuple[float, str]:
         return 0.0, one.name
 
 
+def _as_granted(
+    sets: Sequence[ArtifactSet], granted: Callable[[ArtifactSet], Rank | None]
+) -> list[ArtifactSet]:
+    """Returns sets, which come newest first by date, with those that have a rank in the order of their ranks.
+
+    They share the places that they have by date, so that the others stay where they are among them.
+    """
+    ranked = [(rank, one) for one in sets if (rank := granted(one)) is not None]
+    inorder = iter([one for _, one in sorted(ranked, key=lambda each: each[0], reverse=True)])
+    return [one if granted(one) is None else next(inorder) for one in sets]
+
+
 def plan_prune(
-    root: Path, *, keep: int, referenced: Collection[str], running_since: datetime | None
+    root: Path,
+    *,
+    keep: int,
+    referenced: Collection[str],
+    running_since: datetime | None,
+    granted: Callable[[ArtifactSet], Rank | None] = lambda one: None,
+    running_from: Rank | None = None,
 ) -> PrunePlan:
     """Decides what may go: all but the newest `keep` sets of each builder and branch.
 
     `referenced` holds names (`<job>.<token>`) and job ids that the ledger or the outbox refers to: they
-    stay. So does what is not older than the beginning of a running job, and what cannot be read.
+    stay. So does what is not older than the beginning of a running job, and what cannot be read. Which is
+    newer the ledger says, by the rank of its grants, of all sets that it knows; a date only of the others.
     """
     remove: list[ArtifactSet] = []
     stay: list[tuple[ArtifactSet, str]] = []
     counted: dict[Path, int] = {}
-    for one in list_sets(root):
-        group = one.folder.parent
+    for one in _as_granted(list_sets(root), granted):
+        group, rank = one.folder.parent, granted(one)
         if one.manifest is None:
             # It takes nobody's place among the newest: who knows what it is.
             stay.append((one, f"its manifest cannot be read ({one.problem})"))
@@ -267,7 +289,9 @@ def plan_prune(
             stay.append((one, f"among the newest {keep}"))
         elif one.name in referenced or one.manifest.job_id in referenced:
             stay.append((one, "the ledger or the outbox refers to it"))
-        elif running_since is not None and one.manifest.created_at >= running_since:
+        elif (rank is not None and running_from is not None and rank >= running_from) or (
+            running_since is not None and one.manifest.created_at >= running_since
+        ):
             stay.append((one, "not older than a running job"))
         else:
             remove.append(one)

@@ -9,6 +9,7 @@ from pipeline.builds.artifact_sets import (
     ArtifactSet,
     Problem,
     PrunePlan,
+    Rank,
     carry_out,
     list_sets,
     plan_prune,
@@ -16,7 +17,9 @@ from pipeline.builds.artifact_sets import (
 )
 from pipeline.errors import NotFound, UsageError
 from pipeline.operations import site as sites
+from pipeline.operations.queue import archived
 from pipeline.operations.site import Site
+from pipeline.records.locks import Token
 
 __all__ = ["ArtifactSet", "Problem", "PrunePlan", "check", "folder_of", "kept", "prune"]
 
@@ -78,13 +81,31 @@ def prune(site: Site, *, keep: int, really: bool) -> PrunePlan:
             str(entry.request.get("job_id", "")),
             f"{entry.request.get('job_id')}.{entry.request.get('token')}",
         }
-    running = [j.started_at for j in jobs if j.status == "running" and j.started_at]
+    running = [j for j in jobs if j.status == "running"]
+    # Only of jobs of THIS ledger: another's tokens tell nothing about the order.
+    known = {j.id for j in jobs} | {j.id for _, j in archived(view)}
     plan = plan_prune(
-        site.settings.artifacts, keep=keep, referenced=referenced, running_since=min(running, default=None)
+        site.settings.artifacts,
+        keep=keep,
+        referenced=referenced,
+        running_since=min([j.started_at for j in running if j.started_at], default=None),
+        granted=lambda one: (
+            _rank(one.manifest.token) if one.manifest and one.manifest.job_id in known else None
+        ),
+        running_from=min([rank for j in running if (rank := _rank(j.token))], default=None),
     )
     if really:
         carry_out(plan)
     return plan
+
+
+def _rank(token: str | None) -> Rank | None:
+    """Returns a token's place in the order of all grants; None for what is no token."""
+    try:
+        parsed = Token.parse(token or "")
+    except ValueError:
+        return None
+    return parsed.epoch, parsed.counter
 
 
 def folder_of(site: Site, job_id: str) -> Path | None:

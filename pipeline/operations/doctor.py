@@ -14,6 +14,7 @@ from pipeline.errors import LedgerMissing, PipelineError
 from pipeline.ledger.exposure import REMEDY as ROTATE
 from pipeline.ledger.exposure import exposed_above
 from pipeline.operations import site as sites
+from pipeline.operations.clocks import check_ahead
 from pipeline.operations.prepare import default_recipe, preflight_memory, recipe_folder, subject
 from pipeline.operations.remote import probe
 from pipeline.operations.rivals import REMEDY, known_rival, look_for_rival
@@ -46,6 +47,7 @@ def examine(
         checks.append(Check("ledger", True, f"{address} is at {standing.tip[:12]}"))
         checks += _by_hand(site)
         checks += _machine(site, standing.view)
+        checks += check_ahead(site, standing.view)
         checks += _refused_before(site)
         if remote:
             checks += probe(site)

@@ -6,6 +6,7 @@ import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -27,12 +28,15 @@ from pipeline.edge.mounts import probe_mounts
 from pipeline.edge.process import run
 from pipeline.errors import PreflightFailed
 from pipeline.operations import site as sites
+from pipeline.operations.clocks import check_ahead
 from pipeline.operations.heart import system_facts
 from pipeline.operations.queue import find as find_job
 from pipeline.operations.site import Site
 from pipeline.records.builds import BuildConfig, Manifest, Recipe
 
 _HISTORY = 5
+#: A commit may claim any date; this is later than all that are meant.
+_LATEST = 1 << 33
 #: The embedded sample asks for less than CloudStack does, and runs its unit tests.
 _SAMPLE_RECIPE = "sample"
 
@@ -127,10 +131,7 @@ def prepare(site: Site, wanted: Wanted, *, check: bool = True) -> Prepared:
     )
     if packages is not None:
         tree = GitTree(sources.clone_of(resolved), resolved.commit, preflight.reads)
-        looked_at = subject(site, tree, made, settings, found, packages.result())
-        checks = preflight.run_checks(looked_at)
-        preflight.remember(checks, preflight_memory(site))
-        preflight.require(checks)
+        _require(site, subject(site, tree, made, settings, found, packages.result()))
     site.settings.work.mkdir(parents=True, exist_ok=True)
     system = system_facts(str(site.settings.work)).model_dump(mode="json")
     return Prepared(
@@ -146,6 +147,18 @@ def prepare(site: Site, wanted: Wanted, *, check: bool = True) -> Prepared:
         sources,
         _resumable(site, place, wanted.resume_from),
     )
+
+
+def _require(site: Site, looked_at: preflight.Subject) -> None:
+    """Raises PreflightFailed for what is missing or wrong on this machine; says what is merely odd."""
+    made_at = datetime.fromtimestamp(min(max(looked_at.recipe.source_date_epoch, 0), _LATEST), UTC)
+    clocks = check_ahead(site, site.state(fresh=False).view, not_before=made_at)
+    for odd in clocks:
+        if odd.ok:
+            site.say(f"Note: {odd.message}.")
+    checks = [*preflight.run_checks(looked_at), *clocks]
+    preflight.remember(checks, preflight_memory(site))
+    preflight.require(checks)
 
 
 def _with_credentials(site: Site, address: str) -> str:

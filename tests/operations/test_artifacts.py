@@ -36,3 +36,30 @@ def test_a_builders_last_build_stays(make_site: MakeSite) -> None:
     plan = artifacts.prune(one, keep=0, really=True)
     assert [each.manifest.job_id for each in plan.remove if each.manifest] == ["job_old"]
     assert sorted(each.name.split(".")[0] for each in artifacts.kept(one)) == ["job_last", "job_open"]
+
+
+def test_what_was_granted_last_is_the_newest(make_site: MakeSite) -> None:
+    """A build that was made while the clock was years ahead takes no place from those that came after it."""
+    one = make_site("build1")
+    for minutes, job_id in ((0, "job_first"), (3_000_000, "job_ahead"), (5, "job_third"), (9, "job_last")):
+        token = start(one, job_id)
+        keep_set(one, job_id, token, minutes)
+        one.ask(complete(job_id, token))
+    keep_set(one, "job_foreign", "7.9.other", 7)  # of another ledger: its date is all that is known
+    plan = artifacts.prune(one, keep=3, really=False)
+    assert [why for each, why in plan.keep if each.manifest and each.manifest.job_id == "job_last"] == [
+        "among the newest 3"
+    ]
+    assert sorted(each.manifest.job_id for each in plan.remove if each.manifest) == ["job_ahead", "job_first"]
+
+
+def test_a_set_younger_than_a_running_job_stays_whatever_its_date(make_site: MakeSite) -> None:
+    """What was granted after the job that runs is not older than it, although its clock says so."""
+    one, two = make_site("build1"), make_site("build2")
+    start(two, "job_runs")
+    token = start(one, "job_a")
+    keep_set(one, "job_a", token, -1_000_000)
+    one.ask(complete("job_a", token))
+    last = start(one, "job_b")
+    one.ask(complete("job_b", last))
+    assert artifacts.prune(one, keep=0, really=False).remove == ()
