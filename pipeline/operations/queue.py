@@ -69,6 +69,16 @@ def retry(site: Site, job_id: str, *, resume: bool = False, on: str | None = Non
     return show(site, new)
 
 
+def waiting(job: Job) -> str:
+    """Says who may run a job that was put back into the queue, and how another builder gets it."""
+    if job.target is None:
+        return f"{job.id} waits for any builder: `invoke work --once` runs it."
+    return (
+        f"{job.id} waits for {job.target}, where it was ordered for: `invoke work --once` there runs it. For"
+        f" another builder: `invoke job.cancel {job.id}`, then `invoke job.retry {job.id} --on BUILDER`."
+    )
+
+
 def log_of(site: Site, job_id: str) -> bytes:
     """Returns the readable log of a job's last attempt, as the ledger keeps it. Raises NotFound."""
     view = site.state().view

@@ -26,6 +26,7 @@ from pipeline.operations import journal, waiting
 from pipeline.operations import site as sites
 from pipeline.operations.guarded import end_leftovers
 from pipeline.operations.journal import AttemptRecord
+from pipeline.operations.queue import waiting
 from pipeline.operations.rescue import rescue
 from pipeline.operations.rivals import REMEDY, Rival, look_for_rival
 from pipeline.operations.site import Site
@@ -37,7 +38,7 @@ _KEPT_FOLDERS = 2
 
 @dataclass
 class Recovery:
-    """What was found and what was done about it."""
+    """What was found and what was done about it. `waits` says of what was put back who may run it."""
 
     busy: bool = False
     ended_processes: int = 0
@@ -46,6 +47,7 @@ class Recovery:
     reported: list[str] = field(default_factory=list)
     requeued: list[str] = field(default_factory=list)
     rescued: list[str] = field(default_factory=list)
+    waits: list[str] = field(default_factory=list)
     elsewhere: list[str] = field(default_factory=list)
     rival: Rival | None = None
     damaged: list[str] = field(default_factory=list)
@@ -78,6 +80,7 @@ class Recovery:
         told += [f"Reported the finished build of {job}." for job in self.reported]
         told += [f"Put {job} back: its process is dead." for job in self.requeued]
         told += [f"Put {job} back: its builder has been silent for too long." for job in self.rescued]
+        told += self.waits
         told += [
             f"Left {job} alone: it runs on another machine under this builder's name."
             for job in self.elsewhere
@@ -109,6 +112,7 @@ def recover(site: Site, *, lock: MachineLock | None = None, quiet: bool = False)
         _requeue(site, found)
         found.rescued += rescue(site)
         _look_for_abandoned(site, found)
+        _say_who_runs(site, found)
         _tidy(site, found)
     finally:
         if lock is None:
@@ -202,6 +206,12 @@ def _requeue(site: Site, found: Recovery) -> None:
             with contextlib.suppress(Fenced):  # somebody else was quicker
                 site.ask(request, observations={"process_dead": process})
                 found.requeued.append(job.id)
+
+
+def _say_who_runs(site: Site, found: Recovery) -> None:
+    back = [*found.requeued, *found.rescued]
+    jobs = sites.jobs(site.state(fresh=False).view).jobs if back else []
+    found.waits += [waiting(job) for job in jobs if job.id in back and job.status == "queued"]
 
 
 def _mine(site: Site) -> list[Job]:

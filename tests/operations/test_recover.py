@@ -6,9 +6,10 @@ import pytest
 
 from pipeline.edge.machine_lock import MachineLock
 from pipeline.edge.memory_refs import MemoryRemote
-from pipeline.errors import LedgerError, OutcomeUnknown
+from pipeline.errors import LedgerError, OutcomeUnknown, Refused
 from pipeline.operations import journal, queue
 from pipeline.operations.journal import AttemptRecord
+from pipeline.operations.overview import overview
 from pipeline.operations.recover import recover
 from pipeline.operations.site import Site
 from tests.operations.conftest import COMMIT, MakeSite
@@ -162,3 +163,22 @@ def test_recovering_twice_changes_nothing_more(make_site: MakeSite) -> None:
     tip = two.state().tip
     assert not recover(two).anything
     assert two.state().tip == tip
+
+
+def test_a_lost_job_waits_for_the_builder_that_it_was_ordered_for(make_site: MakeSite) -> None:
+    """Another builder, which builds for itself, does not get it; recovery and `status` say how it would."""
+    one, two = make_site("build1"), make_site("build2")
+    request = {"kind": "job.start", "id": "job_a", "branch": "b", "commit": COMMIT, "target": "build1"}
+    one.ask({**request, "holder": one.holder()})
+    die(one)
+    back = make_site("build1", "p2")
+    found = recover(back)
+    (words,) = found.waits
+    assert words in found.lines()
+    assert words.startswith("job_a waits for build1, where it was ordered for: `invoke work --once` there")
+    assert "`invoke job.cancel job_a`, then `invoke job.retry job_a --on BUILDER`" in words
+    assert f"Lost before: {words}" in overview(two).notices
+    with pytest.raises(Refused) as refused:
+        two.ask({"kind": "job.claim", "holder": two.holder()})
+    assert refused.value.reason == "nothing-to-do"
+    assert back.ask({"kind": "job.claim", "holder": back.holder()})["job_id"] == "job_a"
