@@ -52,7 +52,9 @@ def number(name: str, text: str, default: int) -> int:
         "branch": "branch to build, for instance ExternalNew",
         "commit": "commit to build, 7 to 40 digits; by default the branch's newest",
         "source": "source repository; by default the configured one, or the embedded sample",
-        "on": "builder to build on, or 'all'; by default this machine builds",
+        "on": "builder to build on, 'all', or 'any' for whichever is first; by default this machine builds",
+        "after": "job ids with commas: it runs when all of them have succeeded",
+        "retries": "how often it is tried again: 2 for what may pass then, or by class: test=2,dependency=3",
         "priority": "1 is the most urgent, 9 the least; 5 by default",
         "timeout": "minutes after which the build is ended; the recipe's by default",
         "wait": "seconds to wait for a busy machine; 0 leaves at once; by default as long as it takes",
@@ -70,6 +72,8 @@ def build(
     commit: str = "",
     source: str = "",
     on: str = "",
+    after: str = "",
+    retries: str = "",
     priority: str = "",
     timeout: str = "",
     wait: str = "",
@@ -84,9 +88,10 @@ def build(
     The exit code tells how it ended: docs/reference/exit-codes.md.
     """
     from pipeline.console.build import show_build
-    from pipeline.console.input import whole_number
+    from pipeline.console.input import whole_number, words
     from pipeline.console.live import screen
     from pipeline.operations.build import Order, build
+    from pipeline.operations.conditions import read_retries
 
     order = Order(
         branch=branch,
@@ -100,6 +105,8 @@ def build(
         keep_going=keep_going,
         recipe=recipe or None,
         dry_run=dry_run,
+        after=tuple(words(after)),
+        retries=read_retries(retries),
     )
     with screen() as seen:
         reports = build(site(seen.say, seen.live), order)
@@ -211,7 +218,7 @@ def job_cancel(c: Context, id: str, reason: str = "", json: bool = False) -> Non
     help={
         "id": "job id",
         "resume": "go on after Maven, from what the failed build left",
-        "on": "builder to run it; by default any that may, with --resume the one that built",
+        "on": "builder to run it; by default whom it was ordered for, with --resume the one that built",
         "json": JSON,
     },
 )

@@ -9,6 +9,7 @@ from typing import Any
 from pipeline.console.plain import plain
 from pipeline.console.terminal import duration, printable, put, say, show_json, show_table, size
 from pipeline.errors import FAILURE_EXIT_CODES
+from pipeline.operations.conditions import said
 from pipeline.operations.report import Report
 
 _MODULES_SHOWN = 12
@@ -52,10 +53,14 @@ def _as_json(report: Report) -> dict[str, Any]:
 def _show(report: Report) -> None:
     if report.status == "planned":
         show_json(plain(report.recipe))
-        say(f"Dry run: {report.branch} at {report.commit[:12]} on {report.builder}. Nothing was recorded.")
+        given = said(report.depends_on, report.retries)
+        what = f"{report.branch} at {report.commit[:12]} on {report.builder}"
+        say(f"Dry run: {what}{f', {given}' if given else ''}. Nothing was recorded.")
         return
     if report.status == "queued":
-        put(f"{report.job_id} waits for {report.builder}; `invoke work --once` there runs it.")
+        given = said(report.depends_on, report.retries)
+        words = f" ({given})" if given else ""
+        put(f"{report.job_id} waits for {report.builder}{words}; `invoke work --once` there runs it.")
         return
     _show_parts(report)
     if report.failure:

@@ -124,6 +124,8 @@ def run_attempt(site: Site, claimed: Claimed, prepared: Prepared | None) -> Repo
         log=str(built.log) if built.log else None,
         artifacts=built.artifacts,
         ledger={"commits": site.ledger.counts.commits, "pushes": site.ledger.counts.pushes},
+        depends_on=list(job.depends_on),
+        retries=dict(job.retries),
     )
 
 

@@ -8,8 +8,9 @@ Whatever happens in between, the job ends in exactly one terminal state: here, o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from pipeline.errors import (
 from pipeline.operations import site as sites
 from pipeline.operations import waiting
 from pipeline.operations.attempt import Claimed, Interruption, run_attempt
+from pipeline.operations.conditions import needed
 from pipeline.operations.prepare import Prepared, Wanted, prepare
 from pipeline.operations.queue import find
 from pipeline.operations.recover import recover
@@ -45,7 +47,10 @@ _TAKE_BACK_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Order:
-    """What was asked for on the command line."""
+    """What was asked for on the command line. `on` is a builder, `all`, `any`, or None for this machine.
+
+    `after` are jobs that have to succeed first; `retries` maps a failure class to its number of retries.
+    """
 
     branch: str
     commit: str | None = None
@@ -58,6 +63,8 @@ class Order:
     keep_going: bool = False
     recipe: str | None = None
     dry_run: bool = False
+    after: tuple[str, ...] = ()
+    retries: Mapping[str, int] = field(default_factory=dict)
 
 
 def build(site: Site, order: Order) -> list[Report]:
@@ -68,14 +75,19 @@ def build(site: Site, order: Order) -> list[Report]:
     """
     wanted = _wanted(site, order)
     if order.on and order.on != site.builder:
+        order = replace(order, after=tuple(job.id for job in needed(site, order.after)))
         return _order_elsewhere(site, order, wanted)
     _announce(site, wanted)
     lock = MachineLock(site.settings.machine_lock)
     recover(site, quiet=True)
+    before = needed(site, order.after)
+    order = replace(order, after=tuple(job.id for job in before))
     prepared = prepare(site, wanted)
     if order.dry_run:
         site.say("Everything that can be checked is in order.")
-        return [_planned(site.builder, wanted, prepared)]
+        return [_planned(site.builder, wanted, prepared, order)]
+    if any(not job.ended for job in before):
+        return [_queue(site, order, wanted, prepared, site.builder)]
     job_id = new_job_id(site)
     try:
         queued = _hold_machine(site, lock, order, wanted, prepared, job_id)
@@ -90,12 +102,34 @@ def build(site: Site, order: Order) -> list[Report]:
                 raise
             return [_ended(site, find(site.state(fresh=False).view, queued.id)[0])]
         waiting.forget(site, job_id)
-        return [run_attempt(site, claimed, prepared)]
+        return [_attempts(site, claimed, prepared)]
     finally:
         lock.release()
         waiting.forget(site, job_id)
         with suppress(PipelineError):
             site.ledger.maintain()  # costs nothing unless it is due
+
+
+def _attempts(site: Site, claimed: Claimed, prepared: Prepared | None) -> Report:
+    """Runs attempts until the job has ended, or is somebody else's; returns the last report.
+
+    A failure of a class that is tried again puts the job back into the queue, in the same commit.
+    """
+    while True:
+        report = run_attempt(site, claimed, prepared)
+        if report.status != "queued":
+            return report
+        kind = report.failure.failure_class if report.failure else "unknown"
+        site.say(f"Attempt {report.attempt} of {report.job_id} failed ({kind}): it is tried again.")
+        try:
+            value = site.ask(
+                {"kind": "job.claim", "job_id": report.job_id, "holder": site.holder()}, kind="attached"
+            )
+        except Refused as exc:
+            site.say(f"Not tried again here: {exc.message}")
+            return report
+        job, _ = find(site.state(fresh=False).view, report.job_id)
+        claimed = Claimed(job, str(value["token"]), int(value["attempt"]))
 
 
 def work_once(site: Site) -> list[Report]:
@@ -112,7 +146,7 @@ def work_once(site: Site) -> list[Report]:
         value = site.ask({"kind": "job.claim", "holder": site.holder()}, kind="attached")
         job, _ = find(site.state(fresh=False).view, value["job_id"])
         claimed = Claimed(job, str(value["token"]), int(value["attempt"]))
-        return [run_attempt(site, claimed, None)]
+        return [_attempts(site, claimed, None)]
     except Refused as exc:
         if exc.reason == "nothing-to-do":
             return []
@@ -162,16 +196,22 @@ def _announce(site: Site, wanted: Wanted) -> None:
         )
 
 
-def _request(site: Site, wanted: Wanted, prepared: Prepared, job_id: str, order: Order) -> dict[str, Any]:
+def _request(
+    site: Site, wanted: Wanted, prepared: Prepared, job_id: str, order: Order, target: str | None
+) -> dict[str, Any]:
+    """Returns an order. Its `target` stays when it is lost or tried again: each builder builds for itself."""
     return {
         "id": job_id,
         "priority": order.priority,
         "branch": wanted.branch,
         "commit": prepared.resolved.commit,
+        "target": target,
         "source": prepared.recipe.source,
         "requested_by": site.builder,
         "options": wanted.options(),
         "timeout_seconds": prepared.recipe.timeout_seconds,
+        "depends_on": list(order.after),
+        "retries": dict(order.retries),
     }
 
 
@@ -193,8 +233,8 @@ def _hold_machine(
     try:
         with stop.listening():
             waiting.note(site, job_id)
-            request = _request(site, wanted, prepared, job_id, order)
-            site.ask({"kind": "job.create", **request, "target": site.builder})
+            request = _request(site, wanted, prepared, job_id, order, site.builder)
+            site.ask({"kind": "job.create", **request})
             site.say("This machine is building already.")
             me = Waiter(
                 id=site.random.hex(),
@@ -231,7 +271,8 @@ def _claim(
 ) -> Claimed:
     """Claim, attempt, token, the builder's lock and status `building`: one commit."""
     if queued is None:
-        request = {"kind": "job.start", **_request(site, wanted, prepared, job_id, order)}
+        ordered = _request(site, wanted, prepared, job_id, order, site.builder)
+        request = {"kind": "job.start", **ordered}
     else:
         request = {"kind": "job.claim", "job_id": queued.id}
     facts = {"system": prepared.system, "toolchain": prepared.fingerprint}
@@ -244,12 +285,12 @@ def _claim(
 
 
 def _order_elsewhere(site: Site, order: Order, wanted: Wanted) -> list[Report]:
-    """Puts the job into the queue for one builder, or one job each for all that build."""
+    """Puts the job into the queue for one builder, for whichever is first, or one each for all that build."""
     if order.source and (access := split_credentials(order.source)).is_secret:
         raise SecretRefused("source", 1, "url_credentials", access.address)
     known = sites.registry(site.state().view).builders
-    targets = [b.name for b in known if b.builds]
-    if order.on != "all":
+    targets: list[str | None] = [b.name for b in known if b.builds] if order.on == "all" else [None]
+    if order.on not in ("all", "any"):
         targets = [check_name("builder", order.on or "")]
         if targets[0] not in [b.name for b in known]:
             raise Refused(
@@ -259,22 +300,40 @@ def _order_elsewhere(site: Site, order: Order, wanted: Wanted) -> list[Report]:
             )
     prepared = prepare(site, wanted, check=False)
     if order.dry_run:
-        site.say(f"Note: whether {' and '.join(targets)} can build it only shows there.")
-        return [_planned(target, wanted, prepared) for target in targets]
+        names = " and ".join(target or "any builder" for target in targets)
+        site.say(f"Note: whether {names} can build it only shows there.")
+        return [_planned(target or "any builder", wanted, prepared, order) for target in targets]
     if wanted.recipe and "/" in wanted.recipe:
         site.say(f"Note: the recipe {wanted.recipe} is read there, from that machine's own disk.")
-    reports = []
-    for target in targets:
-        request = _request(site, wanted, prepared, new_job_id(site), order)
-        value = site.ask({"kind": "job.create", **request, "target": target})
-        reports.append(
-            Report(str(value["job_id"]), "queued", wanted.branch, prepared.resolved.commit, target)
-        )
-    return reports
+    return [_queue(site, order, wanted, prepared, target) for target in targets]
 
 
-def _planned(builder: str, wanted: Wanted, prepared: Prepared) -> Report:
-    return Report("", "planned", wanted.branch, prepared.resolved.commit, builder, recipe=prepared.recipe)
+def _queue(site: Site, order: Order, wanted: Wanted, prepared: Prepared, target: str | None) -> Report:
+    """Puts a job into the queue that somebody's `work` runs when its time has come."""
+    request = _request(site, wanted, prepared, new_job_id(site), order, target)
+    value = site.ask({"kind": "job.create", **request})
+    return Report(
+        str(value["job_id"]),
+        "queued",
+        wanted.branch,
+        prepared.resolved.commit,
+        target or "any builder",
+        depends_on=list(order.after),
+        retries=dict(order.retries),
+    )
+
+
+def _planned(builder: str, wanted: Wanted, prepared: Prepared, order: Order) -> Report:
+    return Report(
+        "",
+        "planned",
+        wanted.branch,
+        prepared.resolved.commit,
+        builder,
+        recipe=prepared.recipe,
+        depends_on=list(order.after),
+        retries=dict(order.retries),
+    )
 
 
 def new_job_id(site: Site) -> str:

@@ -26,7 +26,7 @@ from pipeline.operations import journal, waiting
 from pipeline.operations import site as sites
 from pipeline.operations.guarded import end_leftovers
 from pipeline.operations.journal import AttemptRecord
-from pipeline.operations.queue import waiting
+from pipeline.operations.queue import waiting as where
 from pipeline.operations.rescue import rescue
 from pipeline.operations.rivals import REMEDY, Rival, look_for_rival
 from pipeline.operations.site import Site
@@ -211,7 +211,7 @@ def _requeue(site: Site, found: Recovery) -> None:
 def _say_who_runs(site: Site, found: Recovery) -> None:
     back = [*found.requeued, *found.rescued]
     jobs = sites.jobs(site.state(fresh=False).view).jobs if back else []
-    found.waits += [waiting(job) for job in jobs if job.id in back and job.status == "queued"]
+    found.waits += [where(job) for job in jobs if job.id in back and job.status == "queued"]
 
 
 def _mine(site: Site) -> list[Job]:

@@ -12,7 +12,9 @@ Ending = Literal["succeeded", "failed", "cancelled", "lost", "dead", "queued", "
 
 @dataclass(frozen=True)
 class Report:
-    """One build. `ledger` counts the commits and pushes that it cost; `queued` jobs have not begun."""
+    """One build. `ledger` counts the commits and pushes that it cost; `queued` jobs have not begun, or failed
+    and are tried again. It ran after the jobs of `depends_on`; `retries` are its limits by failure class.
+    """
 
     job_id: str
     status: Ending
@@ -30,3 +32,5 @@ class Report:
     artifacts: list[Artifact] = field(default_factory=list)
     ledger: dict[str, int] = field(default_factory=dict)
     recipe: Recipe | None = None
+    depends_on: list[str] = field(default_factory=list)
+    retries: dict[str, int] = field(default_factory=dict)
