@@ -17,7 +17,12 @@ from pipeline.records.jobs import Job, Jobs
 from pipeline.records.messages import Messages
 
 _RESERVED = (paths.LEDGER, paths.LOCKS, paths.MAILBOX)
-_SEALED = (queue.ARCHIVES, mailbox.ARCHIVES, paths.quarantine(0, "").rsplit("/", 2)[0] + "/")
+_SEALED = (
+    queue.ARCHIVES,
+    mailbox.ARCHIVES,
+    paths.quarantine_archive(0).rsplit("/", 2)[0] + "/",
+    paths.quarantine(0, "").rsplit("/", 2)[0] + "/",
+)
 _DESCRIBING: dict[str, type[Record]] = {
     paths.BUILD_CONFIG: BuildConfig,
     paths.REGISTRY: Registry,

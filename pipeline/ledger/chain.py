@@ -34,9 +34,13 @@ from pipeline.records.ledger import (
     Evidence,
     LedgerState,
     Quarantine,
+    QuarantineArchive,
     Transaction,
     Writer,
 )
+
+#: `ledger.json`, which every transaction writes anew, holds at most two tails of notes of foreign changes.
+TAIL = 50
 
 #: Where a request names what it is about, for a commit's first line.
 _ABOUT = ("job_id", "name", "names", "locks", "subject", "id")
@@ -258,7 +262,8 @@ def adopt_foreign(recorded: TreeView, foreign: TreeView, tip: str, adopt: Adopt,
     """Returns the recorded tree with what is legal in a foreign one laid over it.
 
     `coordination/ledger.json` is never adopted. What is not legal keeps its bytes under
-    `coordination/quarantine/` and is named in the state; the recorded content stays in its place. What is
+    `coordination/quarantine/` and is named in the state (older names in an archive); the recorded content
+    stays in its place. What is
     adopted in its canonical form is adopted: how somebody had laid it out is in his commit.
     """
     overlay = Overlay(recorded)
@@ -289,6 +294,10 @@ def adopt_foreign(recorded: TreeView, foreign: TreeView, tip: str, adopt: Adopt,
             overlay.writes[stored] = after
         quarantined.append(Quarantine(path=path, stored=stored, commit=tip, reason=reason))
     if quarantined != state.quarantined:
+        if len(quarantined) > 2 * TAIL:
+            sealed = QuarantineArchive(ordinal=ordinal, quarantined=quarantined[:-TAIL])
+            overlay.writes[paths.quarantine_archive(ordinal)] = dump(sealed)
+            quarantined = quarantined[-TAIL:]
         overlay.writes[paths.LEDGER] = dump(state.model_copy(update={"quarantined": quarantined}))
     return overlay
 

@@ -17,7 +17,7 @@ from pipeline.records.base import Record, load, load_json
 from pipeline.records.builders import Dashboard, Heartbeat, Registry, Status
 from pipeline.records.builds import BuildConfig, Manifest, StructuredLog
 from pipeline.records.jobs import JobArchive, Jobs
-from pipeline.records.ledger import LedgerState
+from pipeline.records.ledger import LedgerState, QuarantineArchive
 from pipeline.records.locks import Locks
 from pipeline.records.messages import Mailbox, MessageArchive, Messages
 from pipeline.records.secrets import mask
@@ -43,6 +43,7 @@ _SHAPES: list[tuple[Callable[[str], bool], type[BaseModel]]] = [
     (lambda p: "/logs/" in p and p.endswith(".json"), StructuredLog),
     (lambda p: p.startswith("coordination/archive/messages/"), MessageArchive),
     (lambda p: p.startswith("coordination/archive/jobs/"), JobArchive),
+    (lambda p: p.startswith("coordination/archive/quarantine/"), QuarantineArchive),
 ]
 
 

@@ -36,11 +36,18 @@ class Quarantine(Record):
     reason: str
 
 
+class QuarantineArchive(Record):
+    """A sealed file of notes of foreign changes. `ordinal` is the transaction that sealed it."""
+
+    ordinal: int
+    quarantined: list[Quarantine]
+
+
 class LedgerState(Record):
     """What the older files have no place for.
 
     `ordinal` is the number of the last transaction. `settings` are the rules that all must share
-    (dead-letter limits, lengths of tails).
+    (dead-letter limits, lengths of tails). `quarantined` is a recent tail; older notes are sealed.
     """
 
     format: int = FORMAT

@@ -63,6 +63,11 @@ def quarantine(ordinal: int, path: str) -> str:
     return f"coordination/quarantine/{ordinal:09d}/{path}"
 
 
+def quarantine_archive(ordinal: int) -> str:
+    """Returns the path of the notes of foreign changes that a transaction sealed."""
+    return f"coordination/archive/quarantine/{ordinal // 1000:06d}/{ordinal:09d}.json"
+
+
 def branch_ref(branch: str) -> str:
     """Returns the ref of a ledger's branch."""
     return f"refs/heads/{branch}"

@@ -19,7 +19,7 @@ from pipeline.records.base import dump_json
 from pipeline.records.builders import Dashboard, Heartbeat, Registry, Status
 from pipeline.records.builds import BuildConfig, Manifest, StructuredLog
 from pipeline.records.jobs import JobArchive, Jobs
-from pipeline.records.ledger import LedgerState, Transaction
+from pipeline.records.ledger import LedgerState, QuarantineArchive, Transaction
 from pipeline.records.locks import Locks
 from pipeline.records.messages import Mailbox, MessageArchive, Messages
 from pipeline.records.shared import AutoReplyRules, BranchesConfig, FileRegistry
@@ -59,6 +59,7 @@ STATE_FILES: tuple[StateFile, ...] = (
     StateFile("structured_log", StructuredLog, paths.structured_log("build1", _STAMP)),
     StateFile("message_archive", MessageArchive, paths.message_archive(4711)),
     StateFile("job_archive", JobArchive, paths.job_archive(4711)),
+    StateFile("quarantine_archive", QuarantineArchive, paths.quarantine_archive(4711)),
     StateFile("transaction", Transaction, "(the message of each commit)"),
 )
 

@@ -131,6 +131,7 @@ def test_a_job_is_not_changed_by_hand(world: World) -> None:
         paths.MAILBOX,
         paths.message_archive(7),
         paths.job_archive(7),
+        paths.quarantine_archive(7),
         paths.quarantine(7, "x"),
     ],
 )

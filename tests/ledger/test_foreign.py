@@ -16,7 +16,10 @@ from pipeline.edge.git_objects import (
 )
 from pipeline.edge.memory_refs import MemoryRefs, MemoryRemote
 from pipeline.errors import LedgerTooLarge
-from pipeline.records.base import LARGEST_RECORD_BYTES
+from pipeline.ledger.chain import TAIL
+from pipeline.records import paths
+from pipeline.records.base import LARGEST_RECORD_BYTES, load
+from pipeline.records.ledger import QuarantineArchive
 from tests.ledger.toy import LOG, Node, begin
 
 
@@ -98,3 +101,48 @@ def test_a_file_in_the_state_that_is_too_large_is_told_by_its_path() -> None:
     with pytest.raises(LedgerTooLarge, match=rf"^`{LOG}` is not read: .* has 67,108,865 bytes") as raised:
         TreeView(refs.read, root).read(LOG)
     assert f"git log -- {LOG}" in (raised.value.remedy or "")
+
+
+def test_old_notes_of_foreign_changes_are_sealed(tmp_path: Path) -> None:
+    """However often somebody writes by hand, `ledger.json` holds two tails of notes at the most.
+
+    None is lost: each is in the state or in one archive, and the bytes lie where it says.
+    """
+    remote = MemoryRemote()
+    begin(MemoryRefs(remote))
+    one = Node("one", tmp_path, MemoryRefs(remote))
+    made = []
+    for number in range(2 * TAIL + 2):
+        made.append(change_by_hand(remote, {LOG: b"%d" % number}))
+        one.append(f"{number}")
+        assert len(one.ledger.view().state.quarantined) <= 2 * TAIL
+    standing = one.ledger.view()
+    kept = list(standing.state.quarantined)
+    folders = standing.view.names("coordination/archive/quarantine")
+    (path,) = [
+        f"coordination/archive/quarantine/{folder}/{name}"
+        for folder in folders
+        for name in standing.view.names(f"coordination/archive/quarantine/{folder}")
+    ]
+    sealed = load(QuarantineArchive, standing.view.read(path) or b"", path)
+    assert path == paths.quarantine_archive(sealed.ordinal)
+    notes = [*sealed.quarantined, *kept]
+    assert [note.commit for note in notes] == made
+    assert [standing.view.read(note.stored or "") for note in notes] == [b"%d" % n for n in range(len(made))]
+    assert one.findings() == []
+
+
+def test_many_foreign_changes_at_once_leave_a_tail(tmp_path: Path) -> None:
+    """One commit that spoils hundreds of files is noted file by file, all but a tail of it in the archive."""
+    remote = MemoryRemote()
+    begin(MemoryRefs(remote))
+    one = Node("one", tmp_path, MemoryRefs(remote))
+    one.append("a")
+    change_by_hand(remote, {f"junk/{number:03d}": b"x" for number in range(300)})
+    one.append("b")
+    state = one.ledger.view().state
+    assert [note.path for note in state.quarantined] == [f"junk/{n:03d}" for n in range(300 - TAIL, 300)]
+    archive = paths.quarantine_archive(state.ordinal)
+    sealed = load(QuarantineArchive, one.ledger.view().view.read(archive) or b"", archive)
+    assert [note.path for note in sealed.quarantined] == [f"junk/{n:03d}" for n in range(300 - TAIL)]
+    assert one.findings() == []

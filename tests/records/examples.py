@@ -175,6 +175,17 @@ EXAMPLES: dict[str, Any] = {
     },
     "message_archive": {"ordinal": 4711, "messages": [_MESSAGE], "receipts": [_RECEIPT]},
     "job_archive": {"ordinal": 4711, "jobs": [_JOB]},
+    "quarantine_archive": {
+        "ordinal": 4711,
+        "quarantined": [
+            {
+                "path": "a.json",
+                "stored": "coordination/quarantine/000000001/a.json",
+                "commit": COMMIT,
+                "reason": "-",
+            }
+        ],
+    },
     "transaction": {
         "reducer": 1,
         "ordinal": 12,
