@@ -17,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, Va
 from pipeline.errors import RecordInvalid
 
 _DEEPEST = 100
-#: The largest JSON file that is parsed: in memory it takes some twenty times as much.
+#: The largest JSON file that is parsed. In memory jobs take six times as much, `[[],[],...` 28 times.
 LARGEST_RECORD_BYTES = 16 << 20
 _REMEDY = (
     "Restore it from an earlier commit of the ledger (`git log -- {path}`), or run `invoke ledger.check`."

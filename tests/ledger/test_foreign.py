@@ -19,7 +19,7 @@ from pipeline.errors import LedgerTooLarge
 from pipeline.ledger.chain import TAIL
 from pipeline.records import paths
 from pipeline.records.base import LARGEST_RECORD_BYTES, load
-from pipeline.records.ledger import QuarantineArchive
+from pipeline.records.ledger import Quarantine, QuarantineArchive
 from tests.ledger.toy import LOG, Node, begin
 
 
@@ -112,23 +112,23 @@ def test_old_notes_of_foreign_changes_are_sealed(tmp_path: Path) -> None:
     begin(MemoryRefs(remote))
     one = Node("one", tmp_path, MemoryRefs(remote))
     made = []
-    for number in range(2 * TAIL + 2):
-        made.append(change_by_hand(remote, {LOG: b"%d" % number}))
-        one.append(f"{number}")
+    for group in "abc":
+        files = {f"{group}/{number:02d}": f"{group}{number}".encode() for number in range(TAIL + 10)}
+        change_by_hand(remote, dict(files))
+        one.append(group)
+        made += list(files.items())
         assert len(one.ledger.view().state.quarantined) <= 2 * TAIL
     standing = one.ledger.view()
-    kept = list(standing.state.quarantined)
-    folders = standing.view.names("coordination/archive/quarantine")
-    (path,) = [
-        f"coordination/archive/quarantine/{folder}/{name}"
-        for folder in folders
-        for name in standing.view.names(f"coordination/archive/quarantine/{folder}")
-    ]
-    sealed = load(QuarantineArchive, standing.view.read(path) or b"", path)
-    assert path == paths.quarantine_archive(sealed.ordinal)
-    notes = [*sealed.quarantined, *kept]
-    assert [note.commit for note in notes] == made
-    assert [standing.view.read(note.stored or "") for note in notes] == [b"%d" % n for n in range(len(made))]
+    notes: list[Quarantine] = []
+    for folder in standing.view.names("coordination/archive/quarantine"):
+        for name in standing.view.names(f"coordination/archive/quarantine/{folder}"):
+            path = f"coordination/archive/quarantine/{folder}/{name}"
+            sealed = load(QuarantineArchive, standing.view.read(path) or b"", path)
+            assert path == paths.quarantine_archive(sealed.ordinal)
+            notes += sealed.quarantined
+    assert len(notes) == 2 * TAIL + 30
+    notes += standing.state.quarantined
+    assert [(note.path, standing.view.read(note.stored or "")) for note in notes] == made
     assert one.findings() == []
 
 
