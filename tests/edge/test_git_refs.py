@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -66,3 +68,33 @@ def test_ssh_s_own_words_are_passed_on() -> None:
     said += "\nPlease make sure you have the correct access rights\nand the repository exists.\n"
     error = remote.meaning(Finished(("git",), 128, b"", said.encode(), 0.1))
     assert error.message.endswith("does not answer: ssh: connect to host h port 22: Connection refused")
+
+
+@pytest.mark.parametrize("way", ["git", "ssh"])
+def test_a_server_that_never_answers_is_given_up(tmp_path: Path, way: str) -> None:
+    """Reads and pushes end when the patience does, whatever git would wait, and leave no process behind."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        mark = f"{tmp_path.name}-never"
+        address = f"git://127.0.0.1:{silent.getsockname()[1]}/{mark}" if way == "git" else f"host:{mark}"
+        refs = GitRefs(tmp_path / "one.git", address)
+        if way == "ssh":
+            script = tmp_path / "ssh"
+            script.write_text(f"#!/bin/sh\nsleep 300 # {mark}\n", encoding="ascii")
+            script.chmod(0o755)
+            refs.remote.env["GIT_SSH_COMMAND"] = str(script)
+        begun = time.monotonic()
+        with refs.within(0.0):
+            with pytest.raises(LedgerUnreachable, match=r"gave no answer within 2 s"):
+                refs.tip()
+            assert refs.beat("refs/pipeline/heartbeat/x", b"x", None).kind == "unknown"
+        assert time.monotonic() - begun < 30
+        left = [p for p in Path("/proc").glob("[0-9]*/cmdline") if mark in read(p)]
+        assert left == []
+
+
+def read(place: Path) -> str:
+    """Returns a process's command line; nothing of one that is gone."""
+    try:
+        return place.read_bytes().decode(errors="replace")
+    except OSError:
+        return ""
