@@ -188,6 +188,10 @@ def _end(child: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
         if child.returncode is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 printed = child.communicate(timeout=_GRACE_SECONDS)
+    # They are nobody's children any more, so that nobody can wait for them otherwise.
+    until = time.monotonic() + _GRACE_SECONDS
+    while any(is_alive(each.pid, each.start_ticks) for each in tree) and time.monotonic() < until:
+        time.sleep(0.01)
     return printed
 
 
