@@ -196,9 +196,9 @@ def _end(child: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
 
 
 def _tree(child: subprocess.Popen[bytes]) -> list[Stat]:
-    """Returns a command and what descends from it."""
+    """Returns a command and what descends from it: itself first, so that it does not see its children end."""
     stats = all_stats()
-    return [*descendants(child.pid, stats), *([stats[child.pid]] if child.pid in stats else [])]
+    return [*([stats[child.pid]] if child.pid in stats else []), *descendants(child.pid, stats)]
 
 
 def _signal(tree: list[Stat], number: int) -> None:

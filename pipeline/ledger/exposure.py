@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from pipeline.edge.git_objects import EMPTY_TREE, TreeView, changed_paths
 from pipeline.edge.ref_store import RefStore
+from pipeline.errors import LedgerTooLarge
 from pipeline.ledger.chain import read_record
 from pipeline.ledger.history import Standing, commit_at, tree_at
 from pipeline.records.secrets import find
@@ -45,7 +46,8 @@ class Exposed(NamedTuple):
 def exposed_by(refs: RefStore, oid: str) -> list[Exposed]:
     """Returns what one commit made by hand has brought, beside what its parents had: at most 20 places.
 
-    Certain secrets alone, as in what the gate refuses. Raises LedgerError for an object that is missing.
+    Certain secrets alone, as in what the gate refuses, and not in files that are too large to be read, which
+    are named as such elsewhere. Raises LedgerError for an object that is missing.
     """
     commit = commit_at(refs, oid)
     found = [Exposed(oid, "", line, rule) for line, rule, _ in _places(commit.message.encode())]
@@ -57,10 +59,10 @@ def exposed_by(refs: RefStore, oid: str) -> list[Exposed]:
     # A merge has brought what none of its parents had.
     paths = set.intersection(*(set(changed_paths(each, after)) for each in before))
     for path in sorted(paths):
-        old = {text for each in before for _, _, text in _places(each.read(path) or b"")}
+        old = {text for each in before for _, _, text in _places(_read(each, path))}
         found += [
             Exposed(oid, path, line, rule)
-            for line, rule, text in _places(after.read(path) or b"")
+            for line, rule, text in _places(_read(after, path))
             if text not in old
         ]
         if len(found) >= _TOLD:
@@ -81,6 +83,13 @@ def exposed_above(refs: RefStore, standing: Standing, reducer: int) -> list[Expo
             pending += [parent for parent in commit.parents if parent not in seen]
             seen.update(commit.parents)
     return [each for places in reversed(found) for each in places]
+
+
+def _read(tree: TreeView, path: str) -> bytes:
+    try:
+        return tree.read(path) or b""
+    except LedgerTooLarge:
+        return b""
 
 
 def _places(data: bytes) -> Iterator[tuple[int, str, str]]:
