@@ -19,7 +19,7 @@ from pipeline.records.builders import Builder, Dashboard, Heartbeat, Registry, S
 from pipeline.records.builds import BuildConfig, Manifest, StructuredLog
 from pipeline.records.decisions import Change, Context, Refusal
 from pipeline.records.jobs import Job, JobArchive, Jobs
-from pipeline.records.ledger import Evidence, LedgerState
+from pipeline.records.ledger import Evidence, LedgerState, QuarantineArchive
 from pipeline.records.locks import Lock, Locks
 from pipeline.records.messages import Mailbox, MessageArchive, Messages
 
@@ -45,6 +45,7 @@ _MODELS: dict[str, type[Record]] = {
 _BY_FOLDER: dict[str, type[Record]] = {
     "/archive/messages/": MessageArchive,
     "/archive/jobs/": JobArchive,
+    "/archive/quarantine/": QuarantineArchive,
     "/manifests/": Manifest,
     "/status.json": Status,
     "/heartbeat.json": Heartbeat,

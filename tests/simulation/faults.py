@@ -234,7 +234,7 @@ def _refusal(world: World, dice: Dice) -> None:
 
 def _ref_lock(world: World, dice: Dice) -> None:
     world.server.lock_left = True
-    world.scheduler.at(dice.pick((0.1, 3.0, 60.0)), lambda: setattr(world.server, "lock_left", False))
+    world.scheduler.at(dice.pick((3.0, 60.0, 300.0)), lambda: setattr(world.server, "lock_left", False))
 
 
 def _rewind(world: World, dice: Dice) -> None:
