@@ -1,0 +1,141 @@
+"""The end of a run: what waits is drained, and then chain and journals are held against each other."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from pipeline.errors import LedgerRewound, PipelineError
+from pipeline.operations import site as sites
+from pipeline.operations.recover import recover
+from pipeline.records.ledger import LedgerState
+from tests.cluster import between, repository, roles
+from tests.cluster.chain import ChainChecker, Objects, line_of
+from tests.cluster.facts import Facts, kinds
+from tests.cluster.worker import Worker, begin
+from tests.simulation.dice import Dice
+from tests.simulation.invariants import violated
+from tests.simulation.memo import memoised
+
+if TYPE_CHECKING:
+    from tests.cluster.nodes import Node
+    from tests.cluster.run import Run
+
+_ROUNDS = 40
+
+
+def drain(run: Run, until: float) -> None:
+    """Lets each machine recover and build what is queued, until nothing is open: everything-ends."""
+    cluster = run.cluster
+    for _ in range(2):  # what one requeues, the other may have to build
+        for node in cluster.nodes:
+            if "x" in node.folder.name:
+                continue
+            said = node.folder / "open"
+            said.unlink(missing_ok=True)
+            if not node.group:
+                cluster.anchor(node)
+            pid = cluster.fork(node, lambda node=node: _drain(run, node, until))  # type: ignore[misc]
+            while time.monotonic() < until + 20 and _lives(run, pid):
+                time.sleep(0.02)
+    for node in cluster.nodes:
+        if "x" not in node.folder.name:
+            said = node.folder / "open"
+            left = said.read_text() if said.exists() else "its last round did not end"
+            if left:
+                violated("everything-ends", f"{node.folder.name}: {left}")
+    for node in cluster.nodes:
+        cluster.kill_node(node)
+
+
+def _lives(run: Run, pid: int) -> bool:
+    run.cluster.reap()
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:  # noqa: PTH123
+            return b") Z" not in stat.read(256)
+    except OSError:
+        return False
+
+
+def _drain(run: Run, node: Node, until: float) -> None:
+    """One machine's last rounds; writes down what is still open then."""
+    board = run.cluster.board
+    worker = begin(board, node.number, 0, Dice(run.plan.seed, "drain", node.number), str(node.journal), "")
+    board.clear(0)
+    open_ends: list[str] = ["nothing was looked at"]
+    for _ in range(_ROUNDS):
+        worker.guarded(lambda: _round(worker))
+        open_ends = []
+        try:
+            open_ends = _open_ends(worker)
+        except LedgerRewound:
+            open_ends = ["the rewind is not repaired"]
+        except PipelineError as exc:
+            open_ends = [exc.message]
+        if not open_ends or time.monotonic() > until:
+            break
+        time.sleep(0.1)
+    (node.folder / "open").write_text("; ".join(open_ends[:5]))
+
+
+def _round(worker: Worker) -> None:
+    recover(worker.site)
+    roles.build(worker)
+
+
+def _open_ends(worker: Worker) -> list[str]:
+    site = worker.site
+    view = site.state().view
+    ends = [f"job {job.id} is {job.status}" for job in sites.jobs(view).jobs if not job.ended]
+    ends += [f"{w.op} waits for {w.names}" for w in _ledger(view).waiters]
+    ends += [
+        f"the outbox holds {e.op}: {e.request}" for e in site.ledger.store.entries() if e.outcome is None
+    ]
+    return ends
+
+
+def _ledger(view: object) -> LedgerState:
+    from pipeline.records import paths
+
+    return sites.record(view, LedgerState, paths.LEDGER)  # type: ignore[arg-type]
+
+
+# ---------------------------------------------------------------- the reckoning
+
+
+def reckon(run: Run) -> None:
+    """Checks the chain and the journals. Raises Violated."""
+    cluster, result = run.cluster, run.result
+    left = cluster.processes()
+    facts = Facts()
+    odd = {node.folder.name for node in cluster.nodes if node.odd}
+    for node in cluster.nodes:
+        if node.journal.exists():
+            facts.read(node.folder.name, node.journal)
+        for fault, command in between.hits(node.folder):
+            run.hit("partition" if fault.startswith("partition") else fault, command)
+    refused = cluster.folder / "refused"
+    if refused.exists():
+        result.hits["refusal", "receive-pack"] += len(refused.read_text().split())
+    result.answers, result.unknown, result.stamps = facts.answers, facts.unknown, facts.stamps
+    result.errors = facts.errors + facts.pushes
+    result.asked = kinds(facts.asked.values())
+    facts.check_loss(odd)
+    if left:
+        violated("everything-ends", f"processes {left} are left")
+    witness = cluster.folder / "witness.git"
+    repository.keep(cluster.remote, witness, "last")
+    objects = Objects(witness)
+    told = {"tried": facts.tried, "last_alive": facts.last_alive, "asked": facts.asked, "odd": odd}
+    try:
+        with memoised():
+            checker = ChainChecker(objects, told)
+            for tip in run.rewound:
+                checker.walk(line_of(objects, tip, run.by_hand), run.by_hand)
+                facts.check_told(checker, odd, last=False)
+            checker.walk(line_of(objects, repository.tip_of(cluster.remote), run.by_hand), run.by_hand)
+            facts.check_told(checker, odd, last=True)
+    finally:
+        objects.close()
+        result.commits, result.transactions = checker.commits, checker.transactions
+    facts.check_works(not run.rewound)

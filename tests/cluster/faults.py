@@ -1,0 +1,286 @@
+"""The vocabulary of faults as the real layer strikes: names, weights and descriptions are `tests.simulation.faults`'.
+
+Each strike acts on real processes, files and lines, notes what it hit and at which step, and mends itself
+after a while. `REAL` is what can be had here; what needs a machine of its own (power loss, drifting clocks)
+is the virtual layer's alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.cluster import between, repository
+from tests.cluster.board import KILL, LEADING, STEPS, STOP
+from tests.cluster.nodes import Node, Slot
+from tests.simulation.dice import Dice
+from tests.simulation.faults import FAULTS
+
+if TYPE_CHECKING:
+    from tests.cluster.run import Run
+
+Strike = Callable[["Run", Dice], None]
+STRIKES: dict[str, Strike] = {}
+#: Faults that a program on the line makes, and for how long each lasts in seconds.
+_LINE = {
+    "request-lost": (0.1, 0.3, 1.0),
+    "reply-lost": (0.1, 0.3, 1.0),
+    "push-delayed": (0.1, 0.3, 1.0),
+    "duplicated": (0.1, 0.3, 1.0),
+    "partition": (0.5, 2.0, 8.0),
+    "slow-node": (1.0, 4.0),
+}
+#: How long a program or machine stays stopped: mostly past the trust in its lease, at times past its takeover.
+STOPPED = (0.3, 2.0, 5.0, 12.0)
+AMBUSH_SECONDS = 2.0
+
+
+def strike(name: str) -> Callable[[Strike], Strike]:
+    """Registers what a fault of the shared vocabulary does here."""
+    assert name in FAULTS, name
+
+    def register(function: Strike) -> Strike:
+        STRIKES[name] = function
+        return function
+
+    return register
+
+
+# ---------------------------------------------------------------- programs
+
+
+def _victim(run: Run, dice: Dice, wanted: Callable[[Slot], bool] = lambda slot: True) -> Slot | None:
+    slots = [slot for slot in run.cluster.running() if not slot.node.stopped and wanted(slot)]
+    return dice.pick(slots) if slots else None
+
+
+@strike("kill")
+def kill(run: Run, dice: Dice) -> None:
+    """At a random instant, or at a step."""
+    slot = _victim(run, dice)
+    if slot is None:
+        return
+    if dice.chance(0.5):
+        run.kill(slot, "kill")
+    else:
+        run.ambush("kill", slot, KILL, dice.pick(STEPS[1:]) if dice.chance(0.8) else "", 1 + dice.below(3))
+
+
+@strike("stop")
+def stop(run: Run, dice: Dice) -> None:
+    slot = _victim(run, dice)
+    if slot is not None:
+        run.ambush("stop", slot, STOP, dice.pick(STEPS[1:]) if dice.chance(0.5) else "", 1 + dice.below(3))
+
+
+@strike("leader-killed")
+def leader_killed(run: Run, dice: Dice) -> None:
+    slot = _victim(run, dice, lambda s: s.role == "write")
+    if slot is not None:
+        run.ambush("leader-killed", slot, KILL, dice.pick(LEADING), 1 + dice.below(2), leader=True)
+
+
+@strike("leader-stopped")
+def leader_stopped(run: Run, dice: Dice) -> None:
+    slot = _victim(run, dice, lambda s: s.role == "write")
+    if slot is not None:
+        run.ambush("leader-stopped", slot, STOP, dice.pick(LEADING), 1 + dice.below(2), leader=True)
+
+
+@strike("waiter-dies")
+def waiter_dies(run: Run, dice: Dice) -> None:
+    waits = _victim(run, dice, lambda s: run.cluster.board.at(s.number) == "survey")
+    if waits is not None:
+        run.kill(waits, "waiter-dies")
+
+
+# ---------------------------------------------------------------- machines
+
+
+def _machine(run: Run, dice: Dice, wanted: Callable[[Node], bool] = lambda node: True) -> Node | None:
+    up = [node for node in run.cluster.nodes if node.group and not node.stopped and wanted(node)]
+    return dice.pick(up) if up else None
+
+
+@strike("suspend")
+def suspend(run: Run, dice: Dice) -> None:
+    """Everything on a machine stands still, watchdogs and gits included; CLOCK_BOOTTIME goes on."""
+    node = _machine(run, dice)
+    if node is not None:
+        run.hit("suspend", "machine")
+        run.suspend(node, dice.pick(STOPPED))
+
+
+def _on_the_line(name: str) -> None:
+    @strike(name)
+    def act(run: Run, dice: Dice) -> None:
+        node = _machine(run, dice, lambda n: not (n.folder / "fault").exists())
+        if node is None:
+            return
+        fault = dice.pick(("partition", "partition-in", "partition-out")) if name == "partition" else name
+        between.put(node.folder, fault, dice.pick((0.3, 1.5)))
+        run.tell(f"{node.folder.name}: {fault}")
+        run.at(dice.pick(_LINE[name]), lambda: between.remove(node.folder))
+
+
+for _name in _LINE:
+    _on_the_line(_name)
+
+
+@strike("flapping")
+def flapping(run: Run, dice: Dice) -> None:
+    node = _machine(run, dice, lambda n: not (n.folder / "fault").exists())
+    if node is None:
+        return
+    run.tell(f"{node.folder.name}: flapping")
+    for number in range(6):
+        run.at(number * 0.4, lambda: None if run.calm else between.put(node.folder, "flapping"))
+        run.at(number * 0.4 + 0.2, lambda: between.remove(node.folder))
+
+
+@strike("clock-step")
+def clock_step(run: Run, dice: Dice) -> None:
+    node = _machine(run, dice)
+    if node is not None:
+        run.cluster.board.set_clock(node.number, dice.pick((-86400.0, -3600.0, -5.0, 5.0, 3600.0, 86400.0)))
+        run.hit("clock-step", "machine")
+
+
+@strike("clone-removed")
+def clone_removed(run: Run, dice: Dice) -> None:
+    node = _machine(run, dice)
+    for clone in node.clones() if node else ():
+        away = clone.with_name(f"removed.{run.number()}")
+        with contextlib.suppress(OSError):
+            clone.rename(away)
+            run.hit("clone-removed", "machine")
+        shutil.rmtree(away, ignore_errors=True)
+
+
+def _fill(run: Run, node: Node, name: str, places: list[Path], seconds: float) -> None:
+    """Fills the file systems of these folders to the last byte, and frees them later."""
+    for place in places:
+        filler = place / "filler"
+        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+            size = 1 << 16
+            while size:
+                try:
+                    while file.write(bytes(size)):
+                        pass
+                except OSError:
+                    size //= 2
+        run.hit(name, "machine")
+        run.at(seconds, lambda filler=filler: filler.unlink(missing_ok=True))  # type: ignore[misc]
+    run.tell(f"{node.folder.name}: {name}")
+
+
+@strike("outbox-full")
+def outbox_full(run: Run, dice: Dice) -> None:
+    node = _machine(run, dice, lambda n: any(os.path.ismount(each) for each in n.stores()))
+    if node is not None:
+        _fill(run, node, "outbox-full", node.stores(), dice.pick((0.2, 1.0, 3.0)))
+
+
+@strike("clone-full")
+def clone_full(run: Run, dice: Dice) -> None:
+    node = _machine(run, dice, lambda n: any(os.path.ismount(each) for each in n.clones()))
+    if node is not None:
+        _fill(run, node, "clone-full", node.clones(), dice.pick((0.2, 1.0, 3.0)))
+
+
+@strike("store-restored")
+def store_restored(run: Run, dice: Dice) -> None:
+    """A snapshot of the outbox is taken of a machine that stands still, and put back later."""
+    node = _machine(run, dice)
+    if node is None or not node.stores():
+        return
+    kept = run.cluster.folder / f"snapshot{run.number()}"
+    run.copy_store(node, kept)
+    run.at(dice.pick((1.0, 4.0)), lambda: run.restore(node, kept))
+
+
+@strike("store-cloned")
+def store_cloned(run: Run, dice: Dice) -> None:
+    """A machine is copied with its outbox and clone, and both run on under one builder's name."""
+    node = _machine(run, dice, lambda n: "x" not in n.folder.name)
+    if node is not None and node.stores() and len(run.cluster.nodes) < 2 * run.plan.nodes:
+        run.clone(node, dice.pick((2.0, 6.0)))
+
+
+# ---------------------------------------------------------------- the remote
+
+
+@strike("remote-down")
+def remote_down(run: Run, dice: Dice) -> None:
+    run.tell("remote: down")
+    for node in run.cluster.nodes:
+        between.put(node.folder, "remote-down")
+    seconds = dice.weighted(((0.5, 0.5), (2.5, 0.4), (11.0, 0.1)))
+    run.at(seconds, lambda: [between.remove(node.folder) for node in run.cluster.nodes])
+
+
+@strike("refusal")
+def refusal(run: Run, dice: Dice) -> None:
+    """A hook refuses; or the folder that takes new objects cannot be written, as on a read-only remote."""
+    hook = run.cluster.remote / "hooks/pre-receive"
+    words = dice.pick(("not today", "Read-only file system", "No space left on device"))
+    log = run.cluster.folder / "refused"
+    temporary = hook.with_name("pre-receive.new")
+    temporary.write_text(
+        f"#!/bin/sh\ncat > /dev/null\necho receive-pack >> {log}\necho '{words}' >&2\nexit 1\n"
+    )
+    temporary.chmod(0o755)
+    temporary.rename(hook)
+    run.tell(f"remote: a hook refuses: {words}")
+    run.at(dice.pick((0.2, 0.5, 2.0)), lambda: hook.unlink(missing_ok=True))
+
+
+@strike("ref-lock-left")
+def ref_lock_left(run: Run, dice: Dice) -> None:
+    lock = repository.lock_of(run.cluster.remote)
+    with contextlib.suppress(FileExistsError):
+        lock.touch(exist_ok=False)
+        run.hit("ref-lock-left", "remote")
+        run.at(dice.pick((0.05, 0.3, 2.0)), lambda: lock.unlink(missing_ok=True))
+
+
+@strike("remote-restored")
+def remote_restored(run: Run, dice: Dice) -> None:
+    lost = repository.rewind(run.cluster.remote, run.cluster.folder / "witness.git", 1 + dice.below(6))
+    if lost is not None:
+        run.rewound.append(lost)
+        run.hit("remote-restored", "remote")
+        run.tell(f"remote: restored from a backup, without {lost[:10]}")
+
+
+@strike("by-hand")
+def by_hand(run: Run, dice: Dice) -> None:
+    made = repository.commit_by_hand(run.cluster.remote, dice)
+    if made is not None:
+        run.by_hand[made.commit] = made.before
+        run.hit("by-hand", made.style)
+        run.tell(f"remote: {made.style} by hand, {made.commit[:10]}")
+
+
+@strike("gc")
+def gc(run: Run, dice: Dice) -> None:
+    """`git gc`, a repack, or packed refs, beside the pushes of the moment, at the remote or in a clone."""
+    places = [run.cluster.remote, *(clone for node in run.cluster.nodes for clone in node.clones())]
+    place = run.cluster.remote if dice.chance(0.6) else dice.pick(places)
+    words = dice.pick((["gc", "--quiet"], ["repack", "-a", "-d", "--quiet"], ["pack-refs", "--all"]))
+    environment = run.cluster.nodes[0].environment | {"PATH": os.environ.get("PATH", os.defpath)}
+    quiet = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)]
+    # Nobody waits for it here: the controller reaps whatever ends.
+    os.posix_spawnp("git", ["git", "--git-dir", str(place), *words], environment, file_actions=quiet)
+    run.hit("gc", words[0])
+
+
+REAL = tuple(name for name in FAULTS if name in STRIKES)
+#: Faults after which other promises hold: each of these is on in a part of the seeds only.
+ODD = ("remote-restored", "store-restored", "store-cloned")
+#: Need a file system of their own.
+MOUNTED = ("outbox-full", "clone-full")
