@@ -33,7 +33,7 @@ later() {{
   # Its own session: it outlives its sender. The sender's environment marks it as of this machine.
   if [ $step = receive-pack ]; then
     cat > $node/late.$$
-    (setsid sh -c 'sleep '$seconds'; "$@" < '$node/late.$$' > /dev/null 2>&1; rm -f '$node/late.$$ sh $git "$@" \\
+    (setsid sh -c 'sleep '$seconds'; "$@" < '$node/late.$$'; rm -f '$node/late.$$ sh $git "$@" \\
       > /dev/null 2>&1 < /dev/null &)
   else
     (setsid sh -c 'sleep '$seconds'; exec "$@"' sh $git "$@" > /dev/null 2>&1 < /dev/null &)

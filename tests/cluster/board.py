@@ -1,7 +1,7 @@
-"""A page of shared memory between the controller and its workers: who takes which step, and what strikes it there.
+"""A page of memory that controller and workers share: who takes which step, and what strikes it there.
 
-Each worker has a slot. It writes the name of each step that it takes into it, which costs a memory write and
-no call of the system, and looks whether something lies in wait for it: to be killed, or stopped, at that step.
+Each worker has a slot. It writes each step that it takes into it, which costs no call of the system, and
+looks whether something lies in wait for it there: to be killed, or stopped.
 So the controller knows at which step a `kill -9` at a random instant found its victim, too.
 """
 
@@ -16,18 +16,8 @@ import struct
 STEPS = (
     *("start", "between", "enqueue", "look", "answer", "lead", "fetch", "survey", "read", "write"),
     *("begin_attempt", "push", "pushed", "clear_attempt", "settle", "answer_unpushed", "drop", "disown"),
-    *(
-        "take",
-        "rebirth",
-        "accept_rewind",
-        "advance_tip",
-        "told",
-        "beat",
-        "waits",
-        "works",
-        "builds",
-        "recovers",
-    ),
+    *("take", "rebirth", "accept_rewind", "advance_tip", "told", "beat", "waits", "works", "builds"),
+    *("recovers", "polls"),
 )
 _NUMBERS = {name: number for number, name in enumerate(STEPS)}
 #: Steps of a leader in the middle of its group commit.

@@ -1,8 +1,8 @@
 """Walks the whole chain that a real run left, oldest first, and applies the virtual cluster's own invariants.
 
 The checker is that of `tests.simulation`: each commit is computed again and every function of `INVARIANTS`
-sees its step. What a virtual world tells it at the moment when something happens comes from the journals here,
-afterwards. The objects are read from a repository that has all of them, abandoned chains included.
+sees its step. What a virtual world tells it when it happens comes from the journals here, afterwards. The
+objects are read from a repository that has all of them, abandoned chains included.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class ChainChecker(Checker):
     """The virtual cluster's checker, over a chain that is there already. Its clock counts commits."""
 
     def __init__(self, objects: Objects, told: Mapping[str, Any]) -> None:
-        """`told`: `attempts` as the virtual witness has them, `last_alive` and `asked` as `facts` has them."""
+        """`told` holds `tried`, `last_alive` and `asked` as `Facts` has them, and `odd`, the machines."""
         self.tried: Mapping[tuple[str, int], set[str]] = told["tried"]
         self._last_alive: Mapping[str, float] = told["last_alive"]
         self._asked: Mapping[str, Any] = told["asked"]

@@ -10,6 +10,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +167,7 @@ class Facts:
             return
         for lock in sorted({lock for lock, _ in self.works}):
             spans = sorted((span, token) for (name, token), span in self.works.items() if name == lock)
-            for (one, first), (two, second) in zip(spans, spans[1:], strict=False):
+            for (one, first), (two, second) in pairwise(spans):
                 if two[0] <= one[1]:
                     violated(
                         "work-never-overlaps",

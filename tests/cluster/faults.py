@@ -1,4 +1,4 @@
-"""The vocabulary of faults as the real layer strikes: names, weights and descriptions are `tests.simulation.faults`'.
+"""The vocabulary of faults as the real layer strikes. Names and weights are `tests.simulation.faults`'.
 
 Each strike acts on real processes, files and lines, notes what it hit and at which step, and mends itself
 after a while. `REAL` is what can be had here; what needs a machine of its own (power loss, drifting clocks)
@@ -34,7 +34,7 @@ _LINE = {
     "partition": (0.5, 2.0, 8.0),
     "slow-node": (1.0, 4.0),
 }
-#: How long a program or machine stays stopped: mostly past the trust in its lease, at times past its takeover.
+#: How long a program or machine stays stopped: past the trust in its lease, at times past its takeover.
 STOPPED = (0.3, 2.0, 5.0, 12.0)
 AMBUSH_SECONDS = 2.0
 
@@ -187,9 +187,9 @@ def outbox_full(run: Run, dice: Dice) -> None:
 
 @strike("clone-full")
 def clone_full(run: Run, dice: Dice) -> None:
-    node = _machine(run, dice, lambda n: any(os.path.ismount(each) for each in n.clones()))
+    node = _machine(run, dice, lambda n: any(os.path.ismount(each.parent) for each in n.clones()))
     if node is not None:
-        _fill(run, node, "clone-full", node.clones(), dice.pick((0.2, 1.0, 3.0)))
+        _fill(run, node, "clone-full", [each.parent for each in node.clones()], dice.pick((0.2, 1.0, 3.0)))
 
 
 @strike("store-restored")

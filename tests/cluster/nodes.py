@@ -28,11 +28,13 @@ from pipeline.edge.git_refs import GitRefs
 from pipeline.edge.identity import SystemRandomness
 from pipeline.edge.procfs import all_stats, environment_of
 from pipeline.ledger.genesis import initialise
+from pipeline.operations.settings import resolve
 from pipeline.records import paths
 from pipeline.records.base import dump
 from pipeline.records.builders import Builder
 from pipeline.records.builds import BuildConfig
-from tests.cluster import between, roles
+from pipeline.runtime import _store_folder
+from tests.cluster import between, mounts, roles
 from tests.cluster.board import Board
 from tests.cluster.worker import begin
 from tests.simulation.dice import Dice
@@ -67,6 +69,12 @@ class Node:
     def stores(self) -> list[Path]:
         """Returns the folders of the outbox (not of the clone beside it)."""
         return [place.parent for place in self.home.glob("stores/*/*/outbox.db")]
+
+    def mount(self) -> None:
+        """Puts outbox and clone on small file systems of their own, in memory."""
+        folder = _store_folder(resolve(self.home, None, self.environment))
+        mounts.mount_small(folder, 64)
+        mounts.mount_small(folder / self.builder, 16)
 
     def clones(self) -> list[Path]:
         return list(self.home.glob("stores/*/clone.git"))
@@ -205,7 +213,7 @@ class Cluster:
             os.dup2(nothing, 0)
             os.dup2(said, 1)
             os.dup2(said, 2)
-            sys.stdin = open(0, closefd=False)  # noqa: SIM115, PTH123
+            sys.stdin = open(0, closefd=False)  # noqa: SIM115
             act()
         except BaseException:
             traceback.print_exc()

@@ -17,6 +17,8 @@ from pipeline.errors import LeaseHeld, PipelineError, Refused
 from pipeline.operations import guarded, lease
 from pipeline.operations import site as sites
 from pipeline.operations.recover import recover
+from pipeline.records import paths
+from pipeline.records.messages import Messages
 from tests.cluster.worker import Worker
 from tests.simulation import actors
 
@@ -95,9 +97,6 @@ def write(worker: Worker) -> None:
 
 
 def _mark(worker: Worker) -> None:
-    from pipeline.records import paths
-    from pipeline.records.messages import Messages
-
     site, dice = worker.site, worker.dice
     view = site.state(fresh=False).view
     live = sites.record(view, Messages, paths.MESSAGES).messages[-30:]

@@ -19,13 +19,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.errors import PipelineError
-from tests.cluster import between, closing, faults, repository
+from tests.cluster import between, closing, faults, mounts, repository
 from tests.cluster.chain import Violated
 from tests.cluster.nodes import Cluster, Node, Slot
 from tests.cluster.speed import Bare
 from tests.simulation.dice import Dice
 from tests.simulation.faults import FAULTS
 from tests.simulation.invariants import violated
+from tests.sshd import start_sshd
 
 #: What kills are drawn besides: everything else comes less often.
 _KILLS = ("kill", "leader-killed")
@@ -69,6 +70,8 @@ class Result:
     stamps: int = 0
     seconds: float = 0.0
     active_seconds: float = 0.0
+    #: Transactions while trouble was made, if bare pushes took turns with them.
+    measured: int = 0
     bare_pushes: int = 0
     bare_seconds: float = 0.0
     hits: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -101,7 +104,11 @@ class Run:
         self._killer = Dice(plan.seed, "killer")
         #: Which of the faults that change what is promised this seed has.
         self._odd = {name for name in faults.ODD if Dice(plan.seed, name).chance(0.4)}
-        self._single = len(plan.faults) == 1
+        self._single = len(plan.faults) <= 2
+        wanted = not set(faults.MOUNTED).isdisjoint(plan.faults)
+        self._mounts = wanted and (self._single or Dice(plan.seed, "mounts").chance(0.35))
+        #: The tip when trouble ended.
+        self.tip = ""
 
     # ------------------------------------------------------------ what strikes need
 
@@ -142,7 +149,8 @@ class Run:
         if slot.pid == pid and slot.number in self._ambushes:
             self.cluster.board.forget(slot.number)
             self._look_whether_struck(slot, dead=False)
-            self._ambushes.pop(slot.number, None)
+            if self._ambushes.pop(slot.number, None) == "kill" and not self.calm:
+                self.kill(slot, "kill")  # it never came by that step
 
     def _look_whether_struck(self, slot: Slot, *, dead: bool) -> None:
         fault = self._ambushes.get(slot.number)
@@ -224,13 +232,19 @@ class Run:
     def play(self) -> Result:
         """Runs it all. A violation is in the result."""
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
-        bare = None
+        bare: Bare | None = None
         try:
             self.cluster.make(self.plan.nodes, self.plan.crew)
-            if self.plan.speed:
-                bare = Bare(self.cluster.folder)
-                self.at(1.0, lambda: self._measure(bare))
+            if self._mounts and mounts.leave_namespace():
+                for node in self.cluster.nodes:
+                    node.mount()
+            elif self.plan.speed:  # what is in memory only is flushed for nothing: no fair measure
+                bare = made = Bare(self.cluster.folder)
+                self.at(1.0, lambda: self._measure(made))
             self._work()
+            self.tip = repository.tip_of(self.cluster.remote)
+            if bare is not None:
+                self.result.active_seconds = self.plan.seconds - bare.lost
             self._heal()
             closing.reckon(self)
         except Violated as exc:
@@ -260,7 +274,6 @@ class Run:
                 if not slot.pid and not slot.node.stopped:
                     self.cluster.start(slot)
             self._turn(until)
-        self.result.active_seconds = self.plan.seconds - self.result.bare_seconds
 
     def _turn(self, until: float) -> None:
         """Does what is due, and waits for the next event or the next death."""
@@ -330,8 +343,8 @@ class Run:
                 self._notice(node)
                 continue
             self.resume(node)
-            for place in (*node.stores(), *node.clones()):
-                (place / "filler").unlink(missing_ok=True)
+            for filler in node.home.glob("stores/**/filler"):
+                filler.unlink(missing_ok=True)
         (self.cluster.remote / "hooks/pre-receive").unlink(missing_ok=True)
         lock = repository.lock_of(self.cluster.remote)
         if lock.exists() and not lock.stat().st_size:
@@ -344,10 +357,22 @@ class Run:
                 at = [f"{s.role} at {self.cluster.board.at(s.number)}" for s in self.cluster.running()]
                 violated("everything-ends", f"after {HEALED_SECONDS:g} s there are still: {', '.join(at)}")
             self._turn(time.monotonic() + 0.2)
+        self.tell("all workers have ended")
         closing.drain(self, healed + HEALED_SECONDS)
+        self.tell("everything is drained")
 
 
 def play(plan: Plan) -> Result:
-    """Runs one plan in a folder of its own."""
-    with tempfile.TemporaryDirectory(prefix="cluster-", ignore_cleanup_errors=True) as folder:
-        return Run(plan, Path(folder)).play()
+    """Runs one plan in a folder of its own. Its process is spent: signals, mounts and orphans are its own."""
+    with tempfile.TemporaryDirectory(prefix="cluster-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        if not plan.ssh:
+            return Run(plan, folder).play()
+        (folder / "sshd").mkdir()
+        with start_sshd(folder / "sshd") as sshd:
+            environment = {
+                **os.environ,
+                "GIT_SSH_COMMAND": sshd.ssh_command(),
+                "XDG_RUNTIME_DIR": str(folder),
+            }
+            return Run(plan, folder, sshd.url(folder / "remote.git"), environment).play()

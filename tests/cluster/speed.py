@@ -1,6 +1,6 @@
 """What bare pushes reach on this machine while a run goes on: the same kind of commit, plain `git push`.
 
-The cluster stands still meanwhile (`Run._measure`), so the two take turns and a busy machine is busy for both.
+The cluster stands still meanwhile (`Run._measure`): they take turns, and a busy machine is busy for both.
 Both remotes are made alike (`core.fsync`). Only the pushes are timed, not the making of their commits.
 """
 
@@ -32,7 +32,7 @@ class Bare:
         files = genesis([Builder(name="build1")], b"{}\n", datetime(2026, 1, 1, tzinfo=UTC))
         self.tip = initialise(self.refs, files, "bare", SystemClock(), SystemRandomness(), REDUCER_VERSION)
         self.number = 0
-        #: Of the last call, in seconds: the time of its pushes alone; and how long the cluster stood still so far.
+        #: In seconds: of the pushes of the last call; for how long the cluster stood still in all.
         self.seconds = 0.0
         self.lost = 0.0
 

@@ -1,4 +1,4 @@
-"""One process of a machine of the real cluster: the product's own Site, with its steps told and its answers kept.
+"""One process of a machine of the real cluster: the product's own Site, its steps told, its answers kept.
 
 Everything comes from `runtime.make_site`. Only calls of ports are wrapped, on the objects themselves: before
 each the step is noted (`board`), and what was asked and answered goes into the machine's journal, one line of
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -26,7 +27,8 @@ from datetime import timedelta
 from typing import Any
 
 from pipeline.edge.identity import SystemProcesses
-from pipeline.errors import LedgerRewound, PipelineError, StoreError
+from pipeline.errors import CommandFailed, LedgerRewound, PipelineError, StoreError
+from pipeline.operations.epoch import raise_epoch
 from pipeline.operations.site import Site
 from pipeline.runtime import make_site
 from tests.cluster.board import Board
@@ -83,6 +85,8 @@ class Worker:
             self.note("error", kind=type(exc).__name__, text=exc.message[:200])
             if isinstance(exc, StoreError) and "cut off" in exc.message:
                 self._deepen()
+            if isinstance(exc, CommandFailed):  # as a command's process ends with it: the next begins anew
+                sys.exit(1)
             time.sleep(0.05)
         except Exception:
             self.note("defect", text=traceback.format_exc()[-3000:])
@@ -90,7 +94,6 @@ class Worker:
 
     def _repair(self) -> None:
         """As an operator who was told what is missing: goes on from what the remote has."""
-        from pipeline.operations.epoch import raise_epoch
 
         def act() -> None:
             seen = self.site.ledger.store.tip()
@@ -162,6 +165,8 @@ def _leading(worker: Worker, real: Callable[..., Any]) -> Callable[..., Any]:
                 yield leads
             finally:
                 worker.board.lead(worker.slot, False)
+                if not leads:
+                    worker.step("polls")
 
     return try_hold
 

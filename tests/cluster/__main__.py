@@ -1,0 +1,249 @@
+"""`python -m tests.cluster`: the real cluster over many seeds, or one. Progress to stderr, results to stdout.
+
+python -m tests.cluster --real 2000              # so many transactions, then the table and a verdict
+python -m tests.cluster --seeds 10 --ssh         # over a real sshd
+python -m tests.cluster --seed 7 --fault kill    # one plan of trouble again; real timing differs each time
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from tests.cluster.faults import MOUNTED, REAL
+from tests.cluster.mounts import can_mount
+from tests.cluster.mutants import MUTANTS
+from tests.cluster.run import Plan, Result, play
+
+ROOT = Path(__file__).resolve().parents[2]
+RECORDS = ROOT / "docs/explanation/cluster-runs.jsonl"
+#: From so many transactions on, a fault that never struck anything is a failure.
+ENOUGH = 20_000
+
+
+@dataclass
+class Total:
+    """What many runs come to."""
+
+    runs: int = 0
+    transactions: int = 0
+    commits: int = 0
+    kills: int = 0
+    answers: int = 0
+    unknown: int = 0
+    stamps: int = 0
+    active_seconds: float = 0.0
+    measured: int = 0
+    bare_pushes: int = 0
+    bare_seconds: float = 0.0
+    hits: Counter[tuple[str, str]] = field(default_factory=Counter)
+    errors: Counter[str] = field(default_factory=Counter)
+    failures: list[Result] = field(default_factory=list)
+
+    def add(self, result: Result) -> None:
+        self.runs += 1
+        for name in ("transactions", "commits", "kills", "answers", "unknown", "stamps"):
+            setattr(self, name, getattr(self, name) + getattr(result, name))
+        if result.bare_seconds and not result.violated:
+            for name in ("measured", "active_seconds", "bare_pushes", "bare_seconds"):
+                setattr(self, name, getattr(self, name) + getattr(result, name))
+        self.hits += result.hits
+        self.errors += result.errors
+        if result.violated:
+            self.failures.append(result)
+
+    def unhit(self, faults: tuple[str, ...]) -> list[str]:
+        """Returns the faults that were on and never hit anything."""
+        struck = {name for name, _ in self.hits}
+        return [name for name in faults if name not in struck]
+
+    @property
+    def ratio(self) -> float | None:
+        """Returns transactions a second over bare pushes a second, taken in turns; None if not measured."""
+        if not self.bare_seconds or not self.active_seconds:
+            return None
+        return (self.measured / self.active_seconds) / (self.bare_pushes / self.bare_seconds)
+
+
+def arguments(words: list[str] | None = None) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.cluster", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    add = parser.add_argument
+    add("--seeds", type=int, help="how many seeds to run; 3 unless --real or --minutes is given")
+    add("--first", type=int, default=0, help="the first of them; a long run is resumed with it")
+    add("--minutes", type=float, help="start no seed after so many minutes")
+    add("--real", type=int, metavar="N", help="start no seed after so many transactions")
+    add("--nodes", type=int, default=2, help="machines, 2 to 8")
+    add("--writers", type=int, default=6, help="writing processes of each machine, beside its other four")
+    add("--seconds", type=float, default=30.0, help="for how long each seed makes trouble")
+    add("--kills", type=float, default=8.0, help="how many processes are killed a second")
+    add("--fault", action="append", default=[], choices=REAL, help="only these faults")
+    add("--without", default="", help="leave faults out, with commas")
+    add("--ssh", action="store_true", help="the remote is behind a real sshd on loopback")
+    add("--seed", type=int, help="one seed's plan again, told as a story; what it meets is up to real time")
+    add("--mutant", choices=MUTANTS, default="", help="plant a bug in the workers")
+    add("--jobs", type=int, default=1, help="how many clusters run beside each other")
+    add("--no-speed", action="store_true", help="do not stop for bare pushes now and then")
+    add("--record", action="store_true", help=f"append a record to {RECORDS.relative_to(ROOT)}")
+    return parser.parse_args(words)
+
+
+def faults_of(options: argparse.Namespace) -> tuple[str, ...]:
+    """Returns the faults that are on."""
+    without = set(options.without.split(",")) | (set() if can_mount() else set(MOUNTED))
+    return tuple(
+        name for name in REAL if (not options.fault or name in options.fault) and name not in without
+    )
+
+
+def plan_of(seed: int, options: argparse.Namespace) -> Plan:
+    """Returns the plan of a seed."""
+    return Plan(
+        seed=seed,
+        nodes=min(max(options.nodes, 2), 8),
+        seconds=options.seconds,
+        writers=options.writers,
+        faults=faults_of(options),
+        kills=options.kills,
+        ssh=options.ssh,
+        speed=not options.no_speed,
+        mutant=options.mutant,
+    )
+
+
+def run_all(options: argparse.Namespace) -> Total:
+    """Runs seed after seed, each in a process of its own, with progress on stderr."""
+    total, begun = Total(), time.monotonic()
+    endless = options.real is not None or options.minutes is not None
+    seeds = options.seeds if options.seeds is not None else 1_000_000 if endless else 3
+
+    def plans() -> Iterator[Plan]:
+        for seed in range(options.first, options.first + seeds):
+            if options.minutes is not None and time.monotonic() > begun + 60 * options.minutes:
+                return
+            if options.real is not None and total.transactions >= options.real:
+                return
+            yield plan_of(seed, options)
+
+    context = get_context("fork")
+    todo, running = plans(), []
+    while True:
+        while len(running) < max(options.jobs, 1) and (plan := next(todo, None)) is not None:
+            ours, theirs = context.Pipe(duplex=False)
+            process = context.Process(target=_run, args=(plan, theirs))
+            process.start()
+            theirs.close()
+            running.append((process, ours, plan))
+        if not running:
+            break
+        process, ours, plan = running.pop(0)
+        try:
+            total.add(ours.recv())
+        except EOFError:
+            total.add(Result(plan, "no-defect", "the controller itself failed; see above"))
+        process.join()
+        print(
+            f"\rseed {plan.seed}: {total.runs} runs, {total.transactions} transactions, {total.kills} kills, "
+            f"{len(total.failures)} failures, {(time.monotonic() - begun) / 60:.1f} min",
+            end="",
+            file=sys.stderr,
+            flush=True,
+        )
+    print(file=sys.stderr)
+    return total
+
+
+def _run(plan: Plan, to: Any) -> None:
+    to.send(play(plan))
+
+
+def command_of(plan: Plan) -> str:
+    """Returns the command that plays a plan again."""
+    words = f"python -m tests.cluster --seed {plan.seed} --nodes {plan.nodes} --writers {plan.writers}"
+    words += f" --seconds {plan.seconds:g} --kills {plan.kills:g}{' --ssh' if plan.ssh else ''}"
+    words += "".join(f" --fault {name}" for name in plan.faults) if len(plan.faults) < 8 else ""
+    return words + (f" --mutant {plan.mutant}" if plan.mutant else "")
+
+
+def report(total: Total, faults: tuple[str, ...]) -> str:
+    """Returns fault × step as a table, the counts, and a verdict line."""
+    lines = ["fault                  hits  where most"]
+    for name in faults:
+        steps = Counter({step: n for (fault, step), n in total.hits.items() if fault == name})
+        most = ", ".join(f"{s} {n}" for s, n in sorted(steps.items(), key=lambda x: (-x[1], x[0]))[:7])
+        lines.append(f"{name:<20} {sum(steps.values()):>6}  {most}")
+    lines.append(
+        f"{total.runs} seeds, {total.commits} commits, {total.transactions} transactions,"
+        f" {total.kills} kills, {total.answers} answers, {total.unknown} without one, {total.stamps} moments of work under locks"
+    )
+    lines.append("what was raised: " + ", ".join(f"{name} {n}" for name, n in total.errors.most_common()))
+    if total.ratio is not None:
+        mine, bare = total.measured / total.active_seconds, total.bare_pushes / total.bare_seconds
+        lines.append(
+            f"{mine:.1f} transactions/s, in turns with {bare:.1f} bare pushes/s:"
+            f" {total.ratio:.2f} x (at least 0.6 x)"
+        )
+    for result in total.failures:
+        lines.append(f"VIOLATED {result.violated}: {result.detail[:600]}\n  {command_of(result.plan)}")
+    if total.unhit(faults):
+        lines.append(f"NEVER HIT: {', '.join(total.unhit(faults))}")
+    every = "not every" if total.unhit(faults) else "every"
+    good = f"verdict: every invariant held, {every} fault hit"
+    lines.append("verdict: FAILED" if failed(total, faults) else good)
+    return "\n".join(lines)
+
+
+def failed(total: Total, faults: tuple[str, ...]) -> bool:
+    """Says whether an invariant was broken, or a fault struck nothing in a run that is long enough."""
+    return bool(total.failures) or (total.transactions >= ENOUGH and bool(total.unhit(faults)))
+
+
+def keep(total: Total, options: argparse.Namespace) -> None:
+    """Appends what a run came to, for docs/ to show."""
+    words = ["git", "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(words, capture_output=True, text=True, cwd=ROOT).stdout
+    record = {
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"), "commit": commit.strip(),
+        "layer": "real", "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python"
+        f" {platform.python_version()}", "over": "ssh" if options.ssh else "file", "nodes": options.nodes,
+        "first": options.first, "seeds": total.runs, "transactions": total.transactions,
+        "commits": total.commits, "kills": total.kills, "answers": total.answers,
+        "unhit": total.unhit(faults_of(options)),
+        "of_bare_pushes": None if total.ratio is None else round(total.ratio, 2),
+        "failures": [{"seed": r.plan.seed, "invariant": r.violated} for r in total.failures],
+    }  # fmt: skip
+    with RECORDS.open("a") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def main(words: list[str] | None = None) -> int:
+    """Does what the command line asks for, and returns the exit code: 0 if everything held."""
+    options = arguments(words)
+    if options.seed is not None:
+        options.first, options.seeds = options.seed, 1
+    total = run_all(options)
+    faults = faults_of(options)
+    if not can_mount() and not options.fault:
+        print(f"left out, for want of the right to mount: {', '.join(MOUNTED)}")
+    print(report(total, faults))
+    if options.record:
+        keep(total, options)
+    return 1 if failed(total, faults) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
