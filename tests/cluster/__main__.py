@@ -188,7 +188,8 @@ def report(total: Total, faults: tuple[str, ...]) -> str:
         lines.append(f"{name:<20} {sum(steps.values()):>6}  {most}")
     lines.append(
         f"{total.runs} seeds, {total.commits} commits, {total.transactions} transactions,"
-        f" {total.kills} kills, {total.answers} answers, {total.unknown} without one, {total.stamps} moments of work under locks"
+        f" {total.kills} kills, {total.answers} answers, {total.unknown} without one,"
+        f" {total.stamps} moments of work under locks"
     )
     lines.append("what was raised: " + ", ".join(f"{name} {n}" for name, n in total.errors.most_common()))
     if total.ratio is not None:

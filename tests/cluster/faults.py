@@ -79,16 +79,22 @@ def stop(run: Run, dice: Dice) -> None:
 
 @strike("leader-killed")
 def leader_killed(run: Run, dice: Dice) -> None:
-    slot = _victim(run, dice, lambda s: s.role == "write")
-    if slot is not None:
-        run.ambush("leader-killed", slot, KILL, dice.pick(LEADING), 1 + dice.below(2), leader=True)
+    _leader(run, dice, "leader-killed", KILL)
 
 
 @strike("leader-stopped")
 def leader_stopped(run: Run, dice: Dice) -> None:
-    slot = _victim(run, dice, lambda s: s.role == "write")
-    if slot is not None:
-        run.ambush("leader-stopped", slot, STOP, dice.pick(LEADING), 1 + dice.below(2), leader=True)
+    _leader(run, dice, "leader-stopped", STOP)
+
+
+def _leader(run: Run, dice: Dice, fault: str, what: int) -> None:
+    """Lies in wait for whoever of a machine's writers leads next, or does already."""
+    node = _machine(run, dice)
+    writers = [s for s in run.cluster.running() if s.node is node and s.role == "write"]
+    leads = [s for s in writers if run.cluster.board.leads(s.number)]
+    step = dice.pick(LEADING) if dice.chance(0.6) else ""
+    for slot in leads or writers[:3]:
+        run.ambush(fault, slot, what, step, 1 + dice.below(2), leader=True)
 
 
 @strike("waiter-dies")

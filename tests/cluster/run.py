@@ -343,8 +343,9 @@ class Run:
                 self._notice(node)
                 continue
             self.resume(node)
-            for filler in node.home.glob("stores/**/filler"):
-                filler.unlink(missing_ok=True)
+            for pattern in ("stores/*/filler", "stores/*/*/filler"):
+                for filler in node.home.glob(pattern):
+                    filler.unlink(missing_ok=True)
         (self.cluster.remote / "hooks/pre-receive").unlink(missing_ok=True)
         lock = repository.lock_of(self.cluster.remote)
         if lock.exists() and not lock.stat().st_size:
