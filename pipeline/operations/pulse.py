@@ -24,13 +24,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 from pipeline.edge.clock import Clock
 from pipeline.edge.identity import Processes
 from pipeline.edge.plain_file import read_plain
 from pipeline.edge.ref_store import RefStore, Unread
-from pipeline.errors import LedgerTooLarge, LedgerUnreachable, PipelineError
+from pipeline.errors import LedgerTooLarge, LedgerUnreachable, PipelineError, StoreError
 from pipeline.records import paths
 from pipeline.records.base import Record, dump, load
 from pipeline.records.builders import Heartbeat
@@ -75,7 +75,8 @@ class Pulse:
         """Returns once a push that carries these nonces (name -> nonce) was acknowledged.
 
         Raises LedgerUnreachable where no answer came: push the SAME nonces again, and count trust from when
-        they were drawn, or draw new ones. Raises LedgerError where the remote refuses.
+        they were drawn, or draw new ones. Raises LedgerError where the remote refuses, StoreError where this
+        machine's disk does.
         """
         me = self._processes.myself()
         said = mask_values(progress) if progress else None  # a build's own words: the remote keeps them
@@ -91,7 +92,7 @@ class Pulse:
     def stop(self, name: str) -> None:
         """Takes a nonce out of what the next push carries."""
         place = self._place(name)
-        with suppress(OSError):
+        with suppress(OSError, StoreError):
             if entry := _entry(place):
                 _replace(place, dump(entry.model_copy(update={"nonce": ""})))
                 return
@@ -119,7 +120,8 @@ class Pulse:
                 f"The heartbeat was not taken: {ref} moved meanwhile, or holds something else.",
                 remedy="Look for another machine that runs under this builder's name.",
             )
-        _replace(self._folder / "pushed.json", data)
+        with suppress(StoreError):  # it was acknowledged all the same; the next push reads the ref instead
+            _replace(self._folder / "pushed.json", data)
         for place in stopped:
             place.unlink(missing_ok=True)
 
@@ -180,7 +182,7 @@ class Pulse:
 
     def _keep(self, kind: Kind, name: str, nonce: str) -> None:
         """Notes when a nonce of another store's process was first seen, to know when it is old."""
-        with suppress(OSError):
+        with suppress(OSError, StoreError):
             _replace(
                 self._place(name),
                 dump(Entry(kind=kind, name=name, nonce=nonce, process=_ELSEWHERE)),
@@ -199,7 +201,7 @@ class Pulse:
     def _pushing(self) -> Iterator[None]:
         """Waits until no other process pushes; one that was stopped while it did is passed over."""
         place, until = self._folder / "pusher.lock", self._clock.boottime() + _PUSHER_SECONDS
-        with place.open("w") as handle:
+        with _opened(place) as handle:
             while not _try_lock(handle.fileno()):
                 if self._clock.boottime() >= until:
                     place.unlink(missing_ok=True)
@@ -262,5 +264,24 @@ def _entry(place: Path) -> Entry | None:
 
 def _replace(place: Path, data: bytes) -> None:
     temporary = place.with_name(f"{place.name}.{os.getpid()}.{threading.get_ident()}.tmp")
-    temporary.write_bytes(data)
-    temporary.replace(place)
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(place)
+    except OSError as exc:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise _unwritable(place, exc) from exc
+
+
+def _opened(place: Path) -> TextIO:
+    try:
+        return place.open("w")
+    except OSError as exc:
+        raise _unwritable(place, exc) from exc
+
+
+def _unwritable(place: Path, error: OSError) -> StoreError:
+    return StoreError(
+        f"The heartbeat's notes in {place.parent} cannot be written: {error.strerror}.",
+        remedy="Free space there, and give this user write access.",
+    )

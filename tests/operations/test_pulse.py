@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from pipeline.edge.clock import ManualClock
 from pipeline.edge.memory_refs import Fault, MemoryRemote
 from pipeline.edge.ref_store import BEAT_BYTES
-from pipeline.errors import LedgerTooLarge, LedgerUnreachable
+from pipeline.errors import LedgerTooLarge, LedgerUnreachable, StoreError
 from pipeline.operations.pulse import DEAD_SECONDS, Pulse
 from pipeline.operations.site import Site
 from pipeline.records import paths
@@ -179,6 +180,49 @@ def test_what_is_no_file_stops_no_heartbeat(make_site: MakeSite, kind: str, tmp_
         place.symlink_to(tmp_path / "outside")
     pulse.renew("leases", {"1.1.mine": "mine"})
     assert beat_of(one).leases == {"1.1.mine": "mine"}
+
+
+def test_a_full_disk_is_said_in_words(make_site: MakeSite) -> None:
+    """Where a nonce cannot be noted nothing is pushed, and the error names the folder."""
+    site = make_site("build1")
+    pulse = site.make_pulse()
+    pulse.renew("leases", {"t": "a"})
+    (place,) = places(site)
+    blocked(place).mkdir()
+    with pytest.raises(StoreError, match="cannot be written") as caught:
+        pulse.renew("leases", {"t": "b"})
+    assert str(place.parent) in caught.value.message
+    assert beat_of(site).leases == {"t": "a"}
+
+
+def test_a_disk_that_fills_after_the_push_costs_no_renewal(make_site: MakeSite) -> None:
+    """The remote has taken it: what this machine cannot note of that is read from the ref next time."""
+    site = make_site("build1")
+    pulse = site.make_pulse()
+    pulse.renew("leases", {"t": "a"})
+    in_the_way = blocked(site.ledger.store.folder / "pulse" / "pushed.json")
+    in_the_way.mkdir()
+    pulse.renew("leases", {"t": "b"})
+    assert beat_of(site).leases == {"t": "b"}
+    pulse.renew("leases", {"t": "c"})
+    assert beat_of(site).leases == {"t": "c"}
+    in_the_way.rmdir()
+    pulse.renew("leases", {"t": "d"})
+    assert beat_of(site).leases == {"t": "d"}
+
+
+def test_a_pusher_that_cannot_lock_says_so(make_site: MakeSite) -> None:
+    """The lock's file is refused in the same words."""
+    site = make_site("build1")
+    pulse = site.make_pulse()
+    (site.ledger.store.folder / "pulse" / "pusher.lock").mkdir()
+    with pytest.raises(StoreError, match="cannot be written"):
+        pulse.renew("leases", {"t": "a"})
+
+
+def blocked(place: Path) -> Path:
+    """Returns what has to be a folder so that this file cannot be replaced, as on a full disk."""
+    return place.with_name(f"{place.name}.{os.getpid()}.{threading.get_ident()}.tmp")
 
 
 def test_what_a_build_says_of_itself_is_masked(make_site: MakeSite) -> None:
