@@ -46,8 +46,8 @@ def _add(name: str, does: str, layers: str = "both", **how: object) -> None:
 
 _add("request-lost", "a request never arrives", probability=0.03)
 _add("reply-lost", "the server applied it; the answer never arrives", probability=0.03)
-_add("push-delayed", "a push is applied up to minutes later, dead sender or not", "virtual", probability=0.03)
-_add("duplicated", "a push arrives twice, the second time out of order", "virtual", probability=0.02)
+_add("push-delayed", "a push is applied up to minutes later, dead sender or not", probability=0.03)
+_add("duplicated", "a push arrives twice, the second time out of order", probability=0.02)
 
 
 # ---------------------------------------------------------------- programs, at a step
@@ -87,7 +87,7 @@ _add(
     ambush=_stop,
 )
 _add("waiter-dies", "kill -9 of who waits at the head of a lock's queue", weight=2, ambush=_kill)
-_add("power-loss", "a machine loses power: what was not flushed is gone", weight=3, ambush=_power)
+_add("power-loss", "a machine loses power: what was not flushed is gone", "virtual", weight=3, ambush=_power)
 _add("suspend", "a machine is suspended with everything on it, and resumed", weight=2, ambush=_suspend)
 
 # ---------------------------------------------------------------- machines
@@ -203,12 +203,13 @@ _add("slow-node", "a machine is 100 times slower", weight=1, strike=_slow)
 _add(
     "mixed-versions",
     "a machine runs a newer version, the others stop and are upgraded later",
+    "virtual",
     weight=0.3,
     strike=_newer,
 )
 _add("store-restored", "a machine's disk is restored from a snapshot", weight=1, strike=_restored)
 _add("store-cloned", "a machine is copied and runs twice", weight=0.7, strike=_cloned)
-_add("clock-drift", "clocks run up to 1% fast or slow", "both")
+_add("clock-drift", "clocks run up to 1% fast or slow", "virtual")
 
 # ---------------------------------------------------------------- the remote
 
