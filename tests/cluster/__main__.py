@@ -95,6 +95,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     add("--without", default="", help="leave faults out, with commas")
     add("--ssh", action="store_true", help="the remote is behind a real sshd on loopback")
     add("--seed", type=int, help="one seed's plan again, told as a story; what it meets is up to real time")
+    add("--builds", action="store_true", help="real `invoke build` of a tiny recipe on each machine, too")
     add("--mutant", choices=MUTANTS, default="", help="plant a bug in the workers")
     add("--jobs", type=int, default=1, help="how many clusters run beside each other")
     add("--no-speed", action="store_true", help="do not stop for bare pushes now and then")
@@ -105,6 +106,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
 def faults_of(options: argparse.Namespace) -> tuple[str, ...]:
     """Returns the faults that are on."""
     without = set(options.without.split(",")) | (set() if can_mount() else set(MOUNTED))
+    without |= set() if options.builds else {"artifact-full"}
     return tuple(
         name for name in REAL if (not options.fault or name in options.fault) and name not in without
     )
@@ -120,6 +122,7 @@ def plan_of(seed: int, options: argparse.Namespace) -> Plan:
         faults=faults_of(options),
         kills=options.kills,
         ssh=options.ssh,
+        builds=options.builds,
         speed=not options.no_speed,
         mutant=options.mutant,
     )
@@ -175,6 +178,7 @@ def command_of(plan: Plan) -> str:
     """Returns the command that plays a plan again."""
     words = f"python -m tests.cluster --seed {plan.seed} --nodes {plan.nodes} --writers {plan.writers}"
     words += f" --seconds {plan.seconds:g} --kills {plan.kills:g}{' --ssh' if plan.ssh else ''}"
+    words += " --builds" if plan.builds else ""
     words += "".join(f" --fault {name}" for name in plan.faults) if len(plan.faults) < 8 else ""
     return words + (f" --mutant {plan.mutant}" if plan.mutant else "")
 

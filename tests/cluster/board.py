@@ -17,7 +17,7 @@ STEPS = (
     *("start", "between", "enqueue", "look", "answer", "lead", "fetch", "survey", "read", "write"),
     *("begin_attempt", "push", "pushed", "clear_attempt", "settle", "answer_unpushed", "drop", "disown"),
     *("take", "rebirth", "accept_rewind", "advance_tip", "told", "beat", "waits", "works", "builds"),
-    *("recovers", "polls"),
+    *("recovers", "polls", "invokes"),
 )
 _NUMBERS = {name: number for number, name in enumerate(STEPS)}
 #: Steps of a leader in the middle of its group commit.

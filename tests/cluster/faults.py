@@ -198,6 +198,18 @@ def clone_full(run: Run, dice: Dice) -> None:
         _fill(run, node, "clone-full", [each.parent for each in node.clones()], dice.pick((0.2, 1.0, 3.0)))
 
 
+@strike("artifact-full")
+def artifact_full(run: Run, dice: Dice) -> None:
+    """Where builds run, and keep their logs and artifacts, is no space."""
+    node = _machine(
+        run, dice, lambda n: os.path.ismount(n.home / "artifacts") and (n.folder / "tiny").exists()
+    )
+    if node is not None:
+        _fill(
+            run, node, "artifact-full", [node.home / "artifacts", node.home / "work"], dice.pick((2.0, 5.0))
+        )
+
+
 @strike("store-restored")
 def store_restored(run: Run, dice: Dice) -> None:
     """A snapshot of the outbox is taken of a machine that stands still, and put back later."""
@@ -289,4 +301,4 @@ REAL = tuple(name for name in FAULTS if name in STRIKES)
 #: Faults after which other promises hold: each of these is on in a part of the seeds only.
 ODD = ("remote-restored", "store-restored", "store-cloned")
 #: Need a file system of their own.
-MOUNTED = ("outbox-full", "clone-full")
+MOUNTED = ("outbox-full", "clone-full", "artifact-full")

@@ -36,10 +36,10 @@ from pipeline.records.builds import BuildConfig
 from pipeline.runtime import _store_folder
 from tests.cluster import between, mounts, roles
 from tests.cluster.board import Board
+from tests.cluster.tiny import ROOT, Host
 from tests.cluster.worker import begin
 from tests.simulation.dice import Dice
 
-ROOT = Path(__file__).resolve().parents[2]
 BRANCH_REF = paths.branch_ref(paths.DEFAULT_BRANCH)
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -75,6 +75,14 @@ class Node:
         folder = _store_folder(resolve(self.home, None, self.environment))
         mounts.mount_small(folder, 64)
         mounts.mount_small(folder / self.builder, 16)
+        mounts.mount_small(self.home / "artifacts", 8)
+        mounts.mount_small(self.home / "work", 16)
+
+    def unmount(self) -> None:
+        """Takes them away again."""
+        for place in (*self.home.glob("stores/*/*"), *self.home.glob("stores/*"), *self.home.glob("*")):
+            if os.path.ismount(place):
+                mounts.unmount(place)
 
     def clones(self) -> list[Path]:
         return list(self.home.glob("stores/*/clone.git"))
@@ -144,6 +152,10 @@ class Cluster:
             "CLUSTER_WITNESS": str(self.folder / "witness.git"),
             "CLUSTER_MACHINE": f"{number + 1:x}",
         }
+        if "invoke" in crew:
+            host = Host(folder / "tiny", builder=builder, ledger=self.address)
+            for name in ("PATH", "PIPELINE_SOURCE", "PIPELINE_RECIPE", "PIPELINE_MAVEN_MIRROR"):
+                environment[name] = host.env[name]
         environment["PATH"] = f"{folder / 'bin'}:{environment.get('PATH', os.defpath)}"
         between.install(folder)
         node = Node(number, folder, builder, environment)
@@ -282,5 +294,7 @@ class Cluster:
             time.sleep(0.05)
             self.reap()
         self.reap()
+        for node in self.nodes:
+            node.unmount()
         shutil.rmtree(self.folder, ignore_errors=True)
         gc.unfreeze()

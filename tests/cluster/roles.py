@@ -19,6 +19,7 @@ from pipeline.operations import site as sites
 from pipeline.operations.recover import recover
 from pipeline.records import paths
 from pipeline.records.messages import Messages
+from tests.cluster.tiny import BRANCH, ROOT
 from tests.cluster.worker import Worker
 from tests.simulation import actors
 
@@ -205,4 +206,15 @@ def guard(worker: Worker) -> None:
     worker.pause(0.5 * dice.fraction())
 
 
-ROLES: dict[str, Role] = {"write": write, "build": build, "hold": hold, "guard": guard}
+def invoke(worker: Worker) -> None:
+    """A real `invoke build` of a recipe that takes a second. This process becomes it: kills strike it."""
+    worker.pause(4.0 * worker.dice.fraction())
+    if worker.finishing:
+        return
+    worker.step("invokes")
+    os.chdir(ROOT)
+    words = [sys.executable, "-m", "invoke", "build", "--branch", BRANCH, "--json"]
+    os.execve(sys.executable, words, os.environ)
+
+
+ROLES: dict[str, Role] = {"write": write, "build": build, "hold": hold, "guard": guard, "invoke": invoke}

@@ -30,7 +30,7 @@ from tests.sshd import start_sshd
 
 #: What kills are drawn besides: everything else comes less often.
 _KILLS = ("kill", "leader-killed")
-_TROUBLE_SECONDS = 0.6
+_TROUBLE_SECONDS = 1.2
 #: Within so many seconds after everything was mended, everybody has an answer and has ended.
 HEALED_SECONDS = 90.0
 
@@ -47,12 +47,14 @@ class Plan:
     kills: float = 8.0
     ssh: bool = False
     speed: bool = False
+    builds: bool = False
     mutant: str = ""
 
     @property
     def crew(self) -> tuple[str, ...]:
         """The roles of each machine's workers."""
-        return ("build", "hold", "hold", "guard", *("write",) * self.writers)
+        builds = ("invoke",) if self.builds else ()
+        return ("build", "hold", "hold", "guard", *builds, *("write",) * self.writers)
 
 
 @dataclass
@@ -343,7 +345,7 @@ class Run:
                 self._notice(node)
                 continue
             self.resume(node)
-            for pattern in ("stores/*/filler", "stores/*/*/filler"):
+            for pattern in ("stores/*/filler", "stores/*/*/filler", "*/filler"):
                 for filler in node.home.glob(pattern):
                     filler.unlink(missing_ok=True)
         (self.cluster.remote / "hooks/pre-receive").unlink(missing_ok=True)
