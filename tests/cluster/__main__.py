@@ -123,7 +123,7 @@ def plan_of(seed: int, options: argparse.Namespace) -> Plan:
         kills=options.kills,
         ssh=options.ssh,
         builds=options.builds,
-        speed=not options.no_speed,
+        speed=not options.no_speed and not options.ssh,
         mutant=options.mutant,
     )
 
@@ -143,7 +143,8 @@ def run_all(options: argparse.Namespace) -> Total:
             yield plan_of(seed, options)
 
     context = get_context("fork")
-    todo, running = plans(), []
+    todo = plans()
+    running: list[tuple[Any, Any, Plan]] = []
     while True:
         while len(running) < max(options.jobs, 1) and (plan := next(todo, None)) is not None:
             ours, theirs = context.Pipe(duplex=False)

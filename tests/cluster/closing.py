@@ -44,9 +44,9 @@ def drain(run: Run, until: float) -> None:
     for node in cluster.nodes:
         if "x" not in node.folder.name:
             said = node.folder / "open"
-            left = said.read_text() if said.exists() else "its last round did not end"
-            if left:
-                violated("everything-ends", f"{node.folder.name}: {left}")
+            still = said.read_text() if said.exists() else "its last round did not end"
+            if still:
+                violated("everything-ends", f"{node.folder.name}: {still}")
     # What was delayed on the line ends by itself; a shared SSH connection stays open for a minute.
     while (left := cluster.processes()) and time.monotonic() < until + 20:
         left = [pid for pid in left if not _command(pid).startswith(b"ssh")]

@@ -35,7 +35,7 @@ _LINE = {
     "slow-node": (1.0, 4.0),
 }
 #: How long a program or machine stays stopped: past the trust in its lease, at times past its takeover.
-STOPPED = (0.3, 2.0, 5.0, 12.0)
+STOPPED = (0.3, 2.0, 5.0, 16.0)
 AMBUSH_SECONDS = 2.0
 
 
@@ -72,9 +72,12 @@ def kill(run: Run, dice: Dice) -> None:
 
 @strike("stop")
 def stop(run: Run, dice: Dice) -> None:
-    slot = _victim(run, dice)
+    """Often whoever works under a lock just now: its lease runs out meanwhile."""
+    works = _victim(run, dice, lambda s: s.role == "hold" and run.cluster.board.at(s.number) == "works")
+    slot = works if works is not None and dice.chance(0.6) else _victim(run, dice)
     if slot is not None:
-        run.ambush("stop", slot, STOP, dice.pick(STEPS[1:]) if dice.chance(0.5) else "", 1 + dice.below(3))
+        step = "works" if slot is works else dice.pick(STEPS[1:]) if dice.chance(0.5) else ""
+        run.ambush("stop", slot, STOP, step, 1 + dice.below(3))
 
 
 @strike("leader-killed")

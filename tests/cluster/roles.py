@@ -66,7 +66,7 @@ def write(worker: Worker) -> None:
     if name == "send":
         others = [b.name for b in sites.registry(site.state(fresh=False).view).builders]
         to = dice.pick([each for each in others if each != site.builder] or ["all"])
-        if dice.chance(0.03):
+        if dice.chance(0.08):
             to = dice.pick(("all", "nobody", site.builder))  # the last two are refused
         site.ask(
             {
@@ -177,7 +177,8 @@ def hold(worker: Worker) -> None:
     """Works under locks: whatever is noted was done at a moment at which the lease was trusted."""
     site, dice = worker.site, worker.dice
     names = list(THINGS) if dice.chance(0.3) else [dice.pick(THINGS)]
-    patience = dice.pick((0.0, 5.0, None))
+    # Who is ready to wait for ever waits for the dead, too: for longer than a short run lasts.
+    patience = dice.pick((0.0, 5.0, None if os.environ["CLUSTER_PATIENT"] else 5.0))
     worker.step("waits")
     with suppress(LeaseHeld), lease.hold(site, names, ttl=TTL, patience=patience) as held:
         for _ in range(dice.pick((1, 5, 40))):

@@ -92,9 +92,8 @@ class Run:
         self.result = Result(plan)
         self.hits = self.result.hits
         remote = folder / "remote.git"
-        self.cluster = Cluster(
-            folder, plan.seed, remote, address or str(remote), dict(environment or os.environ), plan.mutant
-        )
+        environment = {**(environment or os.environ), "CLUSTER_PATIENT": "1" * (plan.seconds >= closing.LONG)}
+        self.cluster = Cluster(folder, plan.seed, remote, address or str(remote), environment, plan.mutant)
         self.rewound: list[str] = []
         self.by_hand: dict[str, str] = {}
         self.calm = False
@@ -282,8 +281,8 @@ class Run:
         now = time.monotonic()
         while self._events and self._events[0][0] <= now:
             heapq.heappop(self._events)[2]()
-        for slot in list(self._ambushes):
-            self._look_whether_struck(self.cluster.slots[slot], dead=False)
+        for number in list(self._ambushes):
+            self._look_whether_struck(self.cluster.slots[number], dead=False)
         due = self._events[0][0] if self._events else until
         wait = max(0.0, min(due, until, now + 0.1) - time.monotonic())
         signal.sigtimedwait({signal.SIGCHLD}, wait)
@@ -334,9 +333,9 @@ class Run:
         """Mends everything, lets everybody go on, and waits until all workers have ended by themselves."""
         self.calm = True
         self.tell("everything is mended")
-        for slot in list(self._ambushes):
-            self.cluster.board.forget(slot)
-            self._look_whether_struck(self.cluster.slots[slot], dead=False)
+        for number in list(self._ambushes):
+            self.cluster.board.forget(number)
+            self._look_whether_struck(self.cluster.slots[number], dead=False)
         self._ambushes.clear()
         for node in self.cluster.nodes:
             between.remove(node.folder)

@@ -197,14 +197,22 @@ def _attempt(worker: Worker, real: Callable[..., Any]) -> Callable[..., Any]:
         begun = real(parent, writer, versions)
         if begun:
             worker.note("try", parent=parent, writer=writer, entries=list(versions))
-            if worker.mutant == "cleared-early":  # the outbox is cleared before the push is known
-                with worker.site.ledger.store.database.write(durable=False) as db:
-                    done = json.dumps({"ok": True, "value": {}})
-                    for sequence in versions:
-                        db.execute("update entries set outcome=? where sequence=?", (done, sequence))
+            if worker.mutant == "cleared-early":
+                _clear_early(worker, versions)
         return begun
 
     return begin_attempt
+
+
+def _clear_early(worker: Worker, versions: Any) -> None:
+    """The planted bug: messages count as sent, with the right answer, before their push has landed."""
+    with worker.site.ledger.store.database.write(durable=False) as db:
+        for sequence in versions:
+            (text,) = db.execute("select request from entries where sequence=?", (sequence,)).fetchone()
+            request = json.loads(text)
+            if request["kind"] == "message.send" and request["to"].startswith("build"):
+                done = {"ok": True, "value": {"id": request["id"], "recipients": [request["to"]]}}
+                db.execute("update entries set outcome=? where sequence=?", (json.dumps(done), sequence))
 
 
 def _push(worker: Worker, real: Callable[..., Any]) -> Callable[..., Any]:
@@ -229,7 +237,9 @@ def _transact(worker: Worker, real: Callable[..., Any]) -> Callable[..., Any]:
         except BaseException as exc:
             worker.note("unknown", op=worker.op, why=type(exc).__name__)
             raise
-        if worker.mutant == "tells-ok" and not outcome["ok"]:  # what was refused is told as done
+        if (
+            worker.mutant == "tells-ok" and not outcome["ok"] and request["kind"] == "message.send"
+        ):  # what was refused is told as done
             outcome = {"ok": True, "value": {}}
         worker.step("told")
         worker.note("told", op=op, outcome=outcome, tip=worker.site.ledger.store.tip())
