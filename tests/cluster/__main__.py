@@ -22,7 +22,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from tests.cluster.faults import MOUNTED, REAL
+from tests.cluster.faults import MOUNTED, REAL, STOPPED
 from tests.cluster.mounts import can_mount
 from tests.cluster.mutants import MUTANTS
 from tests.cluster.run import Plan, Result, play
@@ -95,10 +95,12 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     add("--without", default="", help="leave faults out, with commas")
     add("--ssh", action="store_true", help="the remote is behind a real sshd on loopback")
     add("--seed", type=int, help="one seed's plan again, told as a story; what it meets is up to real time")
+    add("--stopped", type=float, help="for how many seconds whoever is stopped stays so; drawn otherwise")
     add("--builds", action="store_true", help="real `invoke build` of a tiny recipe on each machine, too")
     add("--mutant", choices=MUTANTS, default="", help="plant a bug in the workers")
     add("--jobs", type=int, default=1, help="how many clusters run beside each other")
     add("--no-speed", action="store_true", help="do not stop for bare pushes now and then")
+    add("--stop-at-failure", action="store_true", help="start no seed after one that failed")
     add("--record", action="store_true", help=f"append a record to {RECORDS.relative_to(ROOT)}")
     return parser.parse_args(words)
 
@@ -123,6 +125,7 @@ def plan_of(seed: int, options: argparse.Namespace) -> Plan:
         kills=options.kills,
         ssh=options.ssh,
         builds=options.builds,
+        stopped=(options.stopped,) if options.stopped else STOPPED,
         speed=not options.no_speed and not options.ssh,
         mutant=options.mutant,
     )
@@ -137,6 +140,8 @@ def run_all(options: argparse.Namespace) -> Total:
     def plans() -> Iterator[Plan]:
         for seed in range(options.first, options.first + seeds):
             if options.minutes is not None and time.monotonic() > begun + 60 * options.minutes:
+                return
+            if options.stop_at_failure and total.failures:
                 return
             if options.real is not None and total.transactions >= options.real:
                 return
@@ -180,6 +185,7 @@ def command_of(plan: Plan) -> str:
     words = f"python -m tests.cluster --seed {plan.seed} --nodes {plan.nodes} --writers {plan.writers}"
     words += f" --seconds {plan.seconds:g} --kills {plan.kills:g}{' --ssh' if plan.ssh else ''}"
     words += " --builds" if plan.builds else ""
+    words += f" --stopped {plan.stopped[0]:g}" if len(plan.stopped) == 1 else ""
     words += "".join(f" --fault {name}" for name in plan.faults) if len(plan.faults) < 8 else ""
     return words + (f" --mutant {plan.mutant}" if plan.mutant else "")
 

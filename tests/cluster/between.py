@@ -12,7 +12,7 @@ notes in `<machine>/hits` what it did to which command. What it does is what a l
     partition-out, partition-in, partition   the line is dead: no request, no answer, neither, and no end of
                     the connection until the fault is over
     slow-node       everything takes seconds longer
-    remote-down     refused at once
+    remote-down, flapping   refused at once, for a long time or again and again
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ later() {{
   fi
 }}
 case $fault in
-request-lost|remote-down) hit; cut;;
+request-lost|remote-down|flapping) hit; cut;;
 reply-lost) hit; $git "$@" > /dev/null 2>&1; cut;;
 push-delayed) case $step in receive-pack|push) hit; later "$@"; cut;; *) exec $git "$@";; esac;;
 duplicated) case $step in

@@ -121,7 +121,7 @@ def suspend(run: Run, dice: Dice) -> None:
     node = _machine(run, dice)
     if node is not None:
         run.hit("suspend", "machine")
-        run.suspend(node, dice.pick(STOPPED))
+        run.suspend(node, dice.pick(run.plan.stopped))
 
 
 def _on_the_line(name: str) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from pipeline.errors import PipelineError
 from tests.cluster import between, closing, faults, mounts, repository
 from tests.cluster.chain import Violated
+from tests.cluster.faults import REAL, STOPPED
 from tests.cluster.nodes import Cluster, Node, Slot
 from tests.cluster.speed import Bare
 from tests.simulation.dice import Dice
@@ -43,11 +44,13 @@ class Plan:
     nodes: int = 2
     seconds: float = 20.0
     writers: int = 6
-    faults: tuple[str, ...] = faults.REAL
+    faults: tuple[str, ...] = REAL
     kills: float = 8.0
     ssh: bool = False
     speed: bool = False
     builds: bool = False
+    #: For how many seconds programs and machines stay stopped: one of these.
+    stopped: tuple[float, ...] = STOPPED
     mutant: str = ""
 
     @property
@@ -165,7 +168,7 @@ class Run:
         if fault in ("stop", "leader-stopped"):
             pid = slot.pid
             self.tell(f"{slot.node.folder.name}.{slot.number}: {fault} at {step}")
-            self.at(self._gremlin.pick(faults.STOPPED), lambda: self._go_on(slot, pid))
+            self.at(self._gremlin.pick(self.plan.stopped), lambda: self._go_on(slot, pid))
         else:
             self.result.kills += 1
 

@@ -89,9 +89,9 @@ def test_every_invariant_holds_over_ssh(short: Path, size: str) -> None:
 @pytest.mark.parametrize(
     ("mutant", "words"),
     [
-        ("tells-ok", ("--fault", "kill", "--seconds", "6", "--kills", "1")),
+        ("tells-ok", ("--fault", "kill", "--seconds", "10", "--kills", "1")),
         ("cleared-early", ("--fault", "leader-killed", "--seconds", "8", "--kills", "4")),
-        ("works-on", ("--fault", "stop", "--seconds", "45", "--kills", "0")),
+        ("works-on", ("--fault", "stop", "--seconds", "40", "--kills", "0", "--stopped", "16")),
     ],
 )
 @pytest.mark.timeout(600)
@@ -101,7 +101,7 @@ def test_planted_bug_is_noticed_by_its_invariant(
     """The checker can fail: a bug in the workers is named by the invariant that it breaks."""
     if size == "small" and mutant != "cleared-early":
         pytest.skip("the medium size runs it")
-    base = ("--seeds", "4", "--writers", "3", "--no-speed", "--mutant", mutant)
+    base = ("--seeds", "6", "--stop-at-failure", "--writers", "3", "--no-speed", "--mutant", mutant)
     done = cluster(short, *base, *words, seconds=550)
     assert done.returncode == 1, done.stdout + done.stderr
     assert f"VIOLATED {MUTANTS[mutant][1]}: " in done.stdout, done.stdout
