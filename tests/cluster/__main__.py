@@ -95,6 +95,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     add("--without", default="", help="leave faults out, with commas")
     add("--ssh", action="store_true", help="the remote is behind a real sshd on loopback")
     add("--seed", type=int, help="one seed's plan again, told as a story; what it meets is up to real time")
+    add("--trouble", type=float, default=1.2, help="seconds between two troubles, kills aside")
     add("--stopped", type=float, help="for how many seconds whoever is stopped stays so; drawn otherwise")
     add("--builds", action="store_true", help="real `invoke build` of a tiny recipe on each machine, too")
     add("--mutant", choices=MUTANTS, default="", help="plant a bug in the workers")
@@ -125,6 +126,7 @@ def plan_of(seed: int, options: argparse.Namespace) -> Plan:
         kills=options.kills,
         ssh=options.ssh,
         builds=options.builds,
+        trouble=options.trouble,
         stopped=(options.stopped,) if options.stopped else STOPPED,
         speed=not options.no_speed and not options.ssh,
         mutant=options.mutant,
@@ -184,7 +186,7 @@ def command_of(plan: Plan) -> str:
     """Returns the command that plays a plan again."""
     words = f"python -m tests.cluster --seed {plan.seed} --nodes {plan.nodes} --writers {plan.writers}"
     words += f" --seconds {plan.seconds:g} --kills {plan.kills:g}{' --ssh' if plan.ssh else ''}"
-    words += " --builds" if plan.builds else ""
+    words += f" --trouble {plan.trouble:g}{' --builds' if plan.builds else ''}"
     words += f" --stopped {plan.stopped[0]:g}" if len(plan.stopped) == 1 else ""
     words += "".join(f" --fault {name}" for name in plan.faults) if len(plan.faults) < 8 else ""
     return words + (f" --mutant {plan.mutant}" if plan.mutant else "")

@@ -36,7 +36,7 @@ _LINE = {
 }
 #: How long a program or machine stays stopped: past the trust in its lease, at times past its takeover.
 STOPPED = (0.3, 2.0, 5.0, 16.0)
-AMBUSH_SECONDS = 2.0
+AMBUSH_SECONDS = 1.5
 
 
 def strike(name: str) -> Callable[[Strike], Strike]:
@@ -96,7 +96,7 @@ def _leader(run: Run, dice: Dice, fault: str, what: int) -> None:
     writers = [s for s in run.cluster.running() if s.node is node and s.role == "write"]
     leads = [s for s in writers if run.cluster.board.leads(s.number)]
     step = dice.pick(LEADING) if dice.chance(0.6) else ""
-    for slot in leads or writers[:3]:
+    for slot in leads or writers[: 3 if what == STOP else 1]:
         run.ambush(fault, slot, what, step, 1 + dice.below(2), leader=True)
 
 

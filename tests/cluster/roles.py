@@ -179,6 +179,8 @@ def hold(worker: Worker) -> None:
     names = list(THINGS) if dice.chance(0.3) else [dice.pick(THINGS)]
     # Who is ready to wait for ever waits for the dead, too: for longer than a short run lasts.
     patience = dice.pick((0.0, 5.0, None if os.environ["CLUSTER_PATIENT"] else 5.0))
+    if worker.mutant == "works-on":
+        names, patience = list(THINGS), None  # somebody always waits for whoever is stopped
     worker.step("waits")
     with suppress(LeaseHeld), lease.hold(site, names, ttl=TTL, patience=patience) as held:
         for _ in range(dice.pick((1, 5, 40))):

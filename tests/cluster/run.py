@@ -30,8 +30,7 @@ from tests.simulation.invariants import violated
 from tests.sshd import start_sshd
 
 #: What kills are drawn besides: everything else comes less often.
-_KILLS = ("kill", "leader-killed")
-_TROUBLE_SECONDS = 1.2
+KILLS = ("kill", "leader-killed")
 #: Within so many seconds after everything was mended, everybody has an answer and has ended.
 HEALED_SECONDS = 90.0
 
@@ -49,6 +48,8 @@ class Plan:
     ssh: bool = False
     speed: bool = False
     builds: bool = False
+    #: How many seconds pass between two troubles, kills aside.
+    trouble: float = 1.2
     #: For how many seconds programs and machines stay stopped: one of these.
     stopped: tuple[float, ...] = STOPPED
     mutant: str = ""
@@ -103,7 +104,7 @@ class Run:
         self._events: list[tuple[float, int, Callable[[], object]]] = []
         self._count = 0
         self._begun = time.monotonic()
-        self._ambushes: dict[int, str] = {}
+        self._ambushes: dict[int, tuple[str, int]] = {}
         self._gremlin = Dice(plan.seed, "gremlin")
         self._killer = Dice(plan.seed, "killer")
         #: Which of the faults that change what is promised this seed has.
@@ -133,6 +134,8 @@ class Run:
 
     def kill(self, slot: Slot, fault: str) -> None:
         """`kill -9`, now."""
+        if not slot.pid:
+            return
         where = self.cluster.board.at(slot.number)
         os.kill(slot.pid, signal.SIGKILL)
         self.hit(fault, where)
@@ -142,24 +145,27 @@ class Run:
         self, fault: str, slot: Slot, what: int, step: str, count: int, *, leader: bool = False
     ) -> None:
         """Lies in wait for a worker at a step, for a while."""
-        if slot.number in self._ambushes:
-            return
-        self._ambushes[slot.number] = fault
-        pid = slot.pid
+        waits = self._ambushes.get(slot.number)
+        if waits is not None:
+            if waits[0] not in KILLS or fault in KILLS:
+                return
+            self.cluster.board.forget(slot.number)  # a stop is rarer
+            self._look_whether_struck(slot, dead=False)
+        self._ambushes[slot.number] = mine = (fault, self.number())
         self.cluster.board.order(slot.number, what, step, count, leader=leader)
-        self.at(faults.AMBUSH_SECONDS, lambda: self._give_up(slot, pid))
+        self.at(faults.AMBUSH_SECONDS, lambda: self._give_up(slot, mine))
 
-    def _give_up(self, slot: Slot, pid: int) -> None:
-        if slot.pid == pid and slot.number in self._ambushes:
+    def _give_up(self, slot: Slot, mine: tuple[str, int]) -> None:
+        if self._ambushes.get(slot.number) == mine:
             self.cluster.board.forget(slot.number)
             self._look_whether_struck(slot, dead=False)
-            if self._ambushes.pop(slot.number, None) == "kill" and not self.calm:
+            if self._ambushes.pop(slot.number, None) is not None and mine[0] == "kill" and not self.calm:
                 self.kill(slot, "kill")  # it never came by that step
 
     def _look_whether_struck(self, slot: Slot, *, dead: bool) -> None:
-        fault = self._ambushes.get(slot.number)
+        fault = self._ambushes.get(slot.number, ("", 0))[0]
         step = self.cluster.board.struck(slot.number) if fault else None
-        if fault is None or step is None:
+        if step is None:
             if dead:
                 self._ambushes.pop(slot.number, None)
             return
@@ -295,7 +301,7 @@ class Run:
     def _next_kill(self) -> None:
         if self.calm or not self.plan.kills:
             return
-        on = [name for name in _KILLS if name in self.plan.faults]
+        on = [name for name in KILLS if name in self.plan.faults]
         if on:
             faults.STRIKES[self._killer.pick(on)](self, self._killer)
             self.at(self._killer.around(1 / self.plan.kills), self._next_kill)
@@ -307,13 +313,13 @@ class Run:
         weights = [
             (name, FAULTS[name].weight or 3.0)
             for name in self.plan.faults
-            if name not in _KILLS and (name not in faults.ODD or name in self._odd or self._single)
+            if name not in KILLS and (name not in faults.ODD or name in self._odd or self._single)
         ]
         if weights:
             name = dice.weighted(weights)
             with contextlib.suppress(PipelineError):  # what people did by hand cannot be read
                 faults.STRIKES[name](self, dice)
-        self.at(dice.around(_TROUBLE_SECONDS), self._next_trouble)
+        self.at(dice.around(self.plan.trouble), self._next_trouble)
 
     def _measure(self, bare: Bare) -> None:
         """Stops the cluster for a moment and pushes what it pushes, bare."""

@@ -91,7 +91,10 @@ def test_every_invariant_holds_over_ssh(short: Path, size: str) -> None:
     [
         ("tells-ok", ("--fault", "kill", "--seconds", "10", "--kills", "1")),
         ("cleared-early", ("--fault", "leader-killed", "--seconds", "8", "--kills", "4")),
-        ("works-on", ("--fault", "stop", "--seconds", "40", "--kills", "0", "--stopped", "16")),
+        (
+            "works-on",
+            ("--fault", "stop", "--seconds", "40", "--kills", "0", "--stopped", "16", "--trouble", "4"),
+        ),
     ],
 )
 @pytest.mark.timeout(600)
