@@ -36,7 +36,7 @@ _LINE = {
 }
 #: How long a program or machine stays stopped: past the trust in its lease, at times past its takeover.
 STOPPED = (0.3, 2.0, 5.0, 16.0)
-AMBUSH_SECONDS = 1.5
+AMBUSH_SECONDS, _LOCK_SECONDS = 1.5, 4.0
 
 
 def strike(name: str) -> Callable[[Strike], Strike]:
@@ -72,12 +72,14 @@ def kill(run: Run, dice: Dice) -> None:
 
 @strike("stop")
 def stop(run: Run, dice: Dice) -> None:
-    """Often whoever works under a lock just now: its lease runs out meanwhile."""
-    works = _victim(run, dice, lambda s: s.role == "hold" and run.cluster.board.at(s.number) == "works")
-    slot = works if works is not None and dice.chance(0.6) else _victim(run, dice)
+    """Often whoever works under a lock next: its lease runs out meanwhile."""
+    if dice.chance(0.4):
+        for holder in [s for s in run.cluster.running() if s.role == "hold" and not s.node.stopped]:
+            run.ambush("stop", holder, STOP, "works", 1 + dice.below(3), seconds=_LOCK_SECONDS)
+        return
+    slot = _victim(run, dice)
     if slot is not None:
-        step = "works" if slot is works else dice.pick(STEPS[1:]) if dice.chance(0.5) else ""
-        run.ambush("stop", slot, STOP, step, 1 + dice.below(3))
+        run.ambush("stop", slot, STOP, dice.pick(STEPS[1:]) if dice.chance(0.5) else "", 1 + dice.below(3))
 
 
 @strike("leader-killed")

@@ -108,7 +108,7 @@ class Run:
         self._gremlin = Dice(plan.seed, "gremlin")
         self._killer = Dice(plan.seed, "killer")
         #: Which of the faults that change what is promised this seed has.
-        self._odd = {name for name in faults.ODD if Dice(plan.seed, name).chance(0.4)}
+        self._odd = {name for name in faults.ODD if Dice(plan.seed, name).chance(0.5)}
         self._single = len(plan.faults) <= 2
         wanted = not set(faults.MOUNTED).isdisjoint(plan.faults)
         self._mounts = wanted and (self._single or Dice(plan.seed, "mounts").chance(0.35))
@@ -142,7 +142,15 @@ class Run:
         self.result.kills += 1
 
     def ambush(
-        self, fault: str, slot: Slot, what: int, step: str, count: int, *, leader: bool = False
+        self,
+        fault: str,
+        slot: Slot,
+        what: int,
+        step: str,
+        count: int,
+        *,
+        leader: bool = False,
+        seconds: float = 0.0,
     ) -> None:
         """Lies in wait for a worker at a step, for a while."""
         waits = self._ambushes.get(slot.number)
@@ -153,7 +161,7 @@ class Run:
             self._look_whether_struck(slot, dead=False)
         self._ambushes[slot.number] = mine = (fault, self.number())
         self.cluster.board.order(slot.number, what, step, count, leader=leader)
-        self.at(faults.AMBUSH_SECONDS, lambda: self._give_up(slot, mine))
+        self.at(seconds or faults.AMBUSH_SECONDS, lambda: self._give_up(slot, mine))
 
     def _give_up(self, slot: Slot, mine: tuple[str, int]) -> None:
         if self._ambushes.get(slot.number) == mine:
