@@ -178,7 +178,7 @@ def hold(worker: Worker) -> None:
     site, dice = worker.site, worker.dice
     names = list(THINGS) if dice.chance(0.3) else [dice.pick(THINGS)]
     # Who is ready to wait for ever waits for the dead, too: for longer than a short run lasts.
-    patience = dice.pick((0.0, 5.0, None if os.environ["CLUSTER_PATIENT"] else 5.0))
+    patience = dice.pick((0.0, 5.0, None) if os.environ["CLUSTER_PATIENT"] else (0.0, 1.0))
     if worker.mutant == "works-on":
         names, patience = list(THINGS), None  # somebody always waits for whoever is stopped
     worker.step("waits")
@@ -201,8 +201,9 @@ def guard(worker: Worker) -> None:
     site, dice = worker.site, worker.dice
     name = dice.pick(THINGS)
     seconds = f"{dice.pick((0.2, 1.0, 4.0))}"
+    wait = dice.pick((0.0, 10.0 if os.environ["CLUSTER_PATIENT"] else 1.0))
     command = [sys.executable, "-S", "-c", _WORK, os.environ["CLUSTER_JOURNAL"], name, seconds]
-    order = guarded.Order([name], command, ttl=guarded.SHORTEST_TTL, wait=dice.pick((0.0, 10.0)))
+    order = guarded.Order([name], command, ttl=guarded.SHORTEST_TTL, wait=wait)
     worker.step("waits")
     with suppress(LeaseHeld):
         guarded.run(site, order, os.environ)
