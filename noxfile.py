@@ -88,13 +88,15 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def cluster(session: nox.Session) -> None:
-    """The simulated cluster: virtual and real. `-- --size small|medium|large` says how much of it."""
-    folders = [f"tests/{name}" for name in ("simulation", "cluster") if holds_tests(name)]
-    if not folders:
-        session.error("there is no test in tests/simulation or tests/cluster")
-    size = () if any(word.startswith("--size") for word in session.posargs) else ("--size", "medium")
-    limit = ("--timeout", "1800")
-    session.run(sys.executable, "-m", "pytest", "-n", "auto", *limit, *size, *folders, *session.posargs)
+    """The proof: simulated cluster, mutants, models, real cluster; `-- --help` lists its longer forms.
+
+    `-- --size small|medium|large` runs the directed tests of tests/simulation and tests/cluster instead.
+    """
+    if not any(word.startswith("--size") for word in session.posargs):
+        session.run(sys.executable, "-m", "tests.proof", *session.posargs)
+        return
+    words = ("-n", "auto", "--timeout", "1800", "tests/simulation", "tests/cluster", *session.posargs)
+    session.run(sys.executable, "-m", "pytest", *words)
 
 
 @nox.session
@@ -103,11 +105,6 @@ def bench(session: nox.Session) -> None:
     if not (ROOT / "tests/bench/__main__.py").exists():
         session.error("there is no benchmark: tests/bench/__main__.py is missing")
     session.run(sys.executable, "-m", "tests.bench", *session.posargs)
-
-
-def holds_tests(folder: str) -> bool:
-    """Says whether a folder of tests/ has a test in it."""
-    return any((ROOT / "tests" / folder).rglob("test_*.py"))
 
 
 def other_maven(session: nox.Session, version: str) -> Path:
