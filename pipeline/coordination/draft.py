@@ -111,9 +111,8 @@ class Draft:
         for path, record in self._after.items():
             if isinstance(record, Jobs | Messages):
                 self._check_conserved(path, lists.LISTS[type(record)][0])
-        files = dict(self._kept)
-        for path, record in self._after.items():
-            files.setdefault(path, lists.print_parts(record, path, self._known))
+        printed = {path: lists.print_parts(each, path, self._known) for path, each in self._after.items()}
+        files = printed | self._kept
         return {path: data for path, data in sorted(files.items()) if data != self._view.read(path)}
 
     def _check_conserved(self, path: str, name: str) -> None:

@@ -1,9 +1,11 @@
-"""What the ledger must know of the disk below it: whose file system it is, and that a folder is written."""
+"""Facts about the disk: whose file system it is, that a file is whole, that a folder is written."""
 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
+from threading import get_ident
 
 #: File systems on which locks or fsync of one machine are not seen by another.
 _NETWORK = ("nfs", "cifs", "smb", "9p", "afs", "ceph", "gluster", "lustre", "fuse.sshfs", "fuse.gluster")
@@ -36,3 +38,18 @@ def flush_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def replace_file(place: Path, data: bytes) -> None:
+    """Writes a file that is there whole or as it was before, to whoever looks; not durable.
+
+    Raises OSError, and leaves nothing behind then.
+    """
+    temporary = place.with_name(f"{place.name}.{os.getpid()}.{get_ident()}.tmp")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(place)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise

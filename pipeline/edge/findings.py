@@ -13,12 +13,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import threading
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.edge.disk import replace_file
 from pipeline.edge.plain_file import open_plain
 
 Facts = Sequence[Any]
@@ -89,11 +89,7 @@ def _read(place: Path) -> tuple[str, Any] | None:
 
 
 def _write(place: Path, text: str) -> None:
-    temporary = place.with_name(f".{place.name}.{os.getpid()}.{threading.get_ident()}")
-    try:
+    # A full disk, or a folder that is none: the next command asks again.
+    with contextlib.suppress(OSError):
         place.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(place)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink()  # a full disk, or a folder that is none: the next command asks again
+        replace_file(place, text.encode())

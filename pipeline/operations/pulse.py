@@ -18,8 +18,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import os
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -27,6 +25,7 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from pipeline.edge.clock import Clock
+from pipeline.edge.disk import replace_file
 from pipeline.edge.identity import Processes
 from pipeline.edge.plain_file import read_plain
 from pipeline.edge.ref_store import RefStore, Unread
@@ -263,13 +262,9 @@ def _entry(place: Path) -> Entry | None:
 
 
 def _replace(place: Path, data: bytes) -> None:
-    temporary = place.with_name(f"{place.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
-        temporary.write_bytes(data)
-        temporary.replace(place)
+        replace_file(place, data)
     except OSError as exc:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise _unwritable(place, exc) from exc
 
 

@@ -8,11 +8,11 @@ takes the job back, because it was asked for, but `status` and `recover` tell of
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from pipeline.edge.disk import replace_file
 from pipeline.edge.plain_file import read_plain
 from pipeline.errors import PipelineError
 from pipeline.operations import site as sites
@@ -33,11 +33,9 @@ def note(site: Site, job_id: str) -> None:
     """Notes that this process waits with a job. Where that cannot be written, nobody is told of it later."""
     raw = {"ledger": ledger_name(site), "builder": site.builder, "process": site.processes.myself()}
     place = _folder(site) / f"{job_id}.json"
-    making = place.with_name(f".{place.name}.{os.getpid()}.tmp")
     with suppress(OSError):
         place.parent.mkdir(parents=True, exist_ok=True)
-        making.write_bytes(dump_json(raw))
-        making.replace(place)
+        replace_file(place, dump_json(raw))
 
 
 def forget(site: Site, job_id: str) -> None:

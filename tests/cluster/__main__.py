@@ -8,27 +8,21 @@ python -m tests.cluster --seed 7 --fault kill    # one plan of trouble again; re
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
-import os
-import platform
-import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
 from tests.cluster.faults import MOUNTED, REAL, STOPPED
 from tests.cluster.mounts import can_mount
 from tests.cluster.mutants import MUTANTS
 from tests.cluster.run import Plan, Result, play
+from tests.proof import records
+from tests.simulation.runs import coverage, unhit
 
-ROOT = Path(__file__).resolve().parents[2]
-RECORDS = ROOT / "docs/explanation/cluster-runs.jsonl"
 #: From so many transactions on, a fault that never struck anything is a failure.
 ENOUGH = 20_000
 
@@ -66,8 +60,7 @@ class Total:
 
     def unhit(self, faults: tuple[str, ...]) -> list[str]:
         """Returns the faults that were on and never hit anything."""
-        struck = {name for name, _ in self.hits}
-        return [name for name in faults if name not in struck]
+        return unhit(self.hits, faults)
 
     @property
     def ratio(self) -> float | None:
@@ -102,7 +95,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     add("--jobs", type=int, default=1, help="how many clusters run beside each other")
     add("--no-speed", action="store_true", help="do not stop for bare pushes now and then")
     add("--stop-at-failure", action="store_true", help="start no seed after one that failed")
-    add("--record", action="store_true", help=f"append a record to {RECORDS.relative_to(ROOT)}")
+    add("--record", action="store_true", help=f"append a record to {records.RECORDS.name}")
     return parser.parse_args(words)
 
 
@@ -194,11 +187,7 @@ def command_of(plan: Plan) -> str:
 
 def report(total: Total, faults: tuple[str, ...]) -> str:
     """Returns fault × step as a table, the counts, and a verdict line."""
-    lines = ["fault                  hits  where most"]
-    for name in faults:
-        steps = Counter({step: n for (fault, step), n in total.hits.items() if fault == name})
-        most = ", ".join(f"{s} {n}" for s, n in sorted(steps.items(), key=lambda x: (-x[1], x[0]))[:7])
-        lines.append(f"{name:<20} {sum(steps.values()):>6}  {most}")
+    lines = coverage(total.hits, faults)
     lines.append(
         f"{total.runs} seeds, {total.commits} commits, {total.transactions} transactions,"
         f" {total.kills} kills, {total.answers} answers, {total.unknown} without one,"
@@ -226,22 +215,22 @@ def failed(total: Total, faults: tuple[str, ...]) -> bool:
     return bool(total.failures) or (total.transactions >= ENOUGH and bool(total.unhit(faults)))
 
 
-def keep(total: Total, options: argparse.Namespace) -> None:
-    """Appends what a run came to, for docs/ to show."""
-    words = ["git", "rev-parse", "--short", "HEAD"]
-    commit = subprocess.run(words, capture_output=True, text=True, cwd=ROOT).stdout
-    record = {
-        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"), "commit": commit.strip(),
-        "layer": "real", "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python"
-        f" {platform.python_version()}", "over": "ssh" if options.ssh else "file", "nodes": options.nodes,
-        "first": options.first, "seeds": total.runs, "transactions": total.transactions,
-        "commits": total.commits, "kills": total.kills, "answers": total.answers,
+def record_of(total: Total, options: argparse.Namespace) -> dict[str, Any]:
+    """Returns what a run came to, for docs/ to show."""
+    return {
+        **records.about("real"),
+        "over": "ssh" if options.ssh else "file",
+        "nodes": options.nodes,
+        "first": options.first,
+        "seeds": total.runs,
+        "transactions": total.transactions,
+        "commits": total.commits,
+        "kills": total.kills,
+        "answers": total.answers,
         "unhit": total.unhit(faults_of(options)),
         "of_bare_pushes": None if total.ratio is None else round(total.ratio, 2),
-        "failures": [{"seed": r.plan.seed, "invariant": r.violated} for r in total.failures],
-    }  # fmt: skip
-    with RECORDS.open("a") as file:
-        file.write(json.dumps(record) + "\n")
+        "failures": [{"seed": each.plan.seed, "invariant": each.violated} for each in total.failures],
+    }
 
 
 def main(words: list[str] | None = None) -> int:
@@ -255,7 +244,7 @@ def main(words: list[str] | None = None) -> int:
         print(f"left out, for want of the right to mount: {', '.join(MOUNTED)}")
     print(report(total, faults))
     if options.record:
-        keep(total, options)
+        records.append(record_of(total, options))
     return 1 if failed(total, faults) else 0
 
 

@@ -199,7 +199,7 @@ class Builder:
 
     def watchdog(self) -> int:
         """Returns the watchdog's pid of the work that runs here."""
-        (place,) = (self.folder / "home/work/locks").glob("*.json")
+        (place,) = (self.folder / "home" / "work" / "locks").glob("*.json")
         pid: int = json.loads(place.read_text())["watchdog_pid"]
         assert read_stat(pid) is not None
         return pid

@@ -219,7 +219,7 @@ def test_holder_and_watchdog_are_killed_together(make: Make, outside: Outside) -
     assert wait_until(lambda: len(one.processes()) == 1), "the program itself dies with its watchdog"
     assert one.invoke("lock.run", "another", "--", "true").code == 0
     assert one.processes() == []
-    assert list((one.folder / "home/work/locks").iterdir()) == []
+    assert list((one.folder / "home" / "work" / "locks").iterdir()) == []
 
 
 def test_a_lock_that_is_broken_by_hand(make: Make, outside: Outside) -> None:

@@ -1,6 +1,6 @@
 """What long runs came to: one line of JSON each in docs/, and the page that shows them.
 
-`python -m tests.proof.records` writes the page anew; a test insists that it is up to date.
+`python -m tests.proof.records` writes the page anew; tests/proof insists that it is up to date.
 """
 
 from __future__ import annotations
@@ -18,39 +18,51 @@ from tests.simulation.runs import Choice, Total
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORDS = ROOT / "docs/explanation/cluster-runs.jsonl"
-PAGE = ROOT / "docs/explanation/cluster-runs.md"
 _HEAD = """# Long runs of the simulated cluster
 
 Made by `nox -s cluster -- --seeds N --minutes M` and `-- --real N`; each line is one run, as
 `cluster-runs.jsonl` has it. A run that was interrupted and continued is one line, counted together.
-[The simulated cluster](cluster.md) says what the columns mean.
+`+` behind a commit: the code differed from it. Years are simulated time of whole clusters; kills are
+`kill -9` and losses of power. Violations name the invariant and the seed. See
+[the simulated cluster](cluster.md).
 
 | date | commit | machine | layer | seeds | transactions | commits | kills | years | CPU hours | violations |
 |---|---|---|---|---|---|---|---|---|---|---|
 """
 
 
+def run_of(choice: Choice) -> str:
+    """Returns what tells long runs apart: a choice, on a commit."""
+    about = (_git("rev-parse", "HEAD"), choice.first, choice.nodes, choice.commands, choice.profile)
+    return hashlib.sha256(repr((*about, choice.faults)).encode()).hexdigest()[:16]
+
+
 def kept(choice: Choice) -> Path:
-    """Returns where a long run of this choice, on this commit, keeps what it has done so far."""
-    about = (commit(), choice.first, choice.nodes, choice.commands, choice.profile, choice.faults)
-    name = hashlib.sha256(repr(about).encode()).hexdigest()[:16]
-    return ROOT / ".nox" / "cluster" / f"{name}.json"
+    """Returns where a long run keeps what it has done so far."""
+    return ROOT / ".nox" / "cluster" / f"{run_of(choice)}.json"
 
 
-def commit() -> str:
-    """Returns the commit of this checkout, with a mark where files differ from it."""
-    words = ["git", "describe", "--always", "--dirty", "--exclude=*"]
-    return subprocess.run(words, capture_output=True, text=True, cwd=ROOT).stdout.strip()
+def about(layer: str) -> dict[str, Any]:
+    """Returns when, of what and where a run is made. A commit with a mark: the code differed from it."""
+    changed = _git("status", "--porcelain", "--", "pipeline", "tests")
+    return {
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
+        "commit": _git("rev-parse", "--short", "HEAD") + ("+" if changed else ""),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "layer": layer,
+    }
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(["git", *words], capture_output=True, text=True, cwd=ROOT).stdout.strip()
 
 
 def of_virtual(total: Total, choice: Choice) -> dict[str, Any]:
     """Returns the record of a run of the virtual cluster."""
     kills = ("kill", "leader-killed", "waiter-dies", "power-loss")
     return {
-        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
-        "commit": commit(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
-        "layer": "virtual",
+        **about("virtual"),
+        "run": run_of(choice),
         "seeds": total.runs,
         "first": choice.first,
         "next": total.next_seed,
@@ -65,25 +77,23 @@ def of_virtual(total: Total, choice: Choice) -> dict[str, Any]:
     }
 
 
-def append(record: dict[str, Any]) -> None:
-    """Adds a run to the list, in the place of the one that it continues, and shows it."""
-    key = ("layer", "commit", "first", "machine")
-    lines = [each for each in records() if [each.get(k) for k in key] != [record.get(k) for k in key]]
-    text = "".join(json.dumps(each) + "\n" for each in [*lines, record])
-    RECORDS.write_text(text)
-    PAGE.write_text(page())
+def append(record: dict[str, Any], place: Path = RECORDS) -> None:
+    """Adds a run to the list, in the place of the one that it continues (the same `run`), and shows it."""
+    others = [each for each in records(place) if "run" not in record or each.get("run") != record["run"]]
+    place.write_text("".join(json.dumps(each) + "\n" for each in [*others, record]))
+    place.with_suffix(".md").write_text(page(place))
 
 
-def records() -> list[dict[str, Any]]:
+def records(place: Path = RECORDS) -> list[dict[str, Any]]:
     """Returns all runs, the oldest first."""
-    if not RECORDS.exists():
+    if not place.exists():
         return []
-    return [json.loads(line) for line in RECORDS.read_text().splitlines() if line.strip()]
+    return [json.loads(line) for line in place.read_text().splitlines() if line.strip()]
 
 
-def page() -> str:
+def page(place: Path = RECORDS) -> str:
     """Returns the page that shows them."""
-    return _HEAD + "".join(_row(each) for each in records())
+    return _HEAD + "".join(_row(each) for each in records(place))
 
 
 def _row(record: dict[str, Any]) -> str:
@@ -106,4 +116,4 @@ def _row(record: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page())
+    RECORDS.with_suffix(".md").write_text(page())

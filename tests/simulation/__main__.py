@@ -105,7 +105,7 @@ def do(options: argparse.Namespace) -> int:
 
     total = run_all(choice, options.mutant, tick)
     print(file=sys.stderr)
-    lines = [*coverage(total, choice.faults), counts(total), *failures(total, options.mutant)]
+    lines = [*coverage(total.hits, choice.faults), counts(total), *failures(total, options.mutant)]
     if unhit := total.unhit(choice.faults):
         lines.append(f"never hit: {', '.join(unhit)}")
     failed = total.failed(choice.faults)

@@ -8,7 +8,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import Pool
 from pathlib import Path
@@ -79,10 +79,9 @@ class Total:
         if result.violated:
             self.failures.append((result.plan, result.violated, result.detail))
 
-    def unhit(self, faults: tuple[str, ...]) -> list[str]:
+    def unhit(self, faults: Sequence[str]) -> list[str]:
         """Returns the faults that were on and never hit anything."""
-        struck = {name for name, _ in self.hits}
-        return [name for name in faults if name not in struck]
+        return unhit(self.hits, faults)
 
     def failed(self, faults: tuple[str, ...]) -> bool:
         """Says whether an invariant was broken, or a fault struck nothing in a run that is long enough."""
@@ -177,11 +176,17 @@ def _memory() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE") // 1024
 
 
-def coverage(total: Total, faults: tuple[str, ...]) -> list[str]:
-    """Returns fault × step as lines: how often each struck, and where most."""
+def unhit(hits: Counter[tuple[str, str]], faults: Sequence[str]) -> list[str]:
+    """Returns the faults that never hit anything; `hits` counts by fault and step."""
+    struck = {name for name, _ in hits}
+    return [name for name in faults if name not in struck]
+
+
+def coverage(hits: Counter[tuple[str, str]], faults: Sequence[str]) -> list[str]:
+    """Returns fault × step as lines: how often each struck, at how many steps, and where most."""
     lines = ["fault                  hits  steps  where most"]
     for name in faults:
-        steps = Counter({step: n for (fault, step), n in total.hits.items() if fault == name})
+        steps = Counter({step: n for (fault, step), n in hits.items() if fault == name})
         most = sorted(steps.items(), key=lambda item: (-item[1], item[0]))[:5]
         words = ", ".join(f"{step} {n}" for step, n in most)
         lines.append(f"{name:<20} {sum(steps.values()):>6} {len(steps):>6}  {words}")
