@@ -5,9 +5,11 @@ It is a cache; nothing in it has to survive.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
+import shutil
 import zlib
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -111,6 +113,8 @@ class GitClone:
             try:
                 os.replace(temporary, place)  # noqa: PTH105 (a third of the time of Path.replace)
             except FileNotFoundError:
+                if not (self.folder / "HEAD").exists():
+                    raise  # removed meanwhile: a folder of this one object would be in the way of a new clone
                 Path(place).parent.mkdir(parents=True, exist_ok=True)
                 Path(temporary).replace(place)
         except OSError as exc:
@@ -156,15 +160,28 @@ class GitClone:
 
     def ensure(self) -> None:
         """Makes the clone on first use; after a reboot, which may have been a power loss, mends it first."""
-        if self._ready:
+        here = (self.folder / "HEAD").exists()  # asked each time: who lives long may outlive the clone
+        if self._ready and here:
             return
-        if not (self.folder / "HEAD").exists():
+        if not here:
+            self._clear_remnant()
             make_bare(self.folder)
+            self._cache = {EMPTY_TREE.oid: EMPTY_TREE}  # a push needs on disk what was known
         self._ready = True
         boot = self.folder / "boot"
         if not boot.exists() or boot.read_bytes() != boot_id().encode():
             self.check_objects()
             self._replace("boot", boot_id().encode())
+
+    def _clear_remnant(self) -> None:
+        """Removes what is left of a clone that somebody removed while another process wrote into it."""
+        aside = self.folder.with_name(f"{self.folder.name}.{os.getpid()}.removed")
+        with contextlib.suppress(FileNotFoundError):
+            self.folder.rename(aside)
+            if (aside / "HEAD").exists():  # a whole one, which another process has put here since
+                with contextlib.suppress(OSError):
+                    aside.rename(self.folder)
+        shutil.rmtree(aside, ignore_errors=True)
 
     def note(self, tip: str) -> None:
         """Keeps a ref on the tip, so that fetches know what is here and nothing of it is pruned."""

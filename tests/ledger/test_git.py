@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 import zlib
 from pathlib import Path
@@ -210,3 +211,22 @@ def test_a_large_object_is_checked_in_parts(tmp_path: Path, bare: Path) -> None:
     assert refs.clone.check_objects() == 1
     assert refs.clone._place(sound.oid).exists()
     assert not place.exists()
+
+
+@pytest.mark.parametrize("left", [None, "objects/ab"])
+@pytest.mark.parametrize("address", ["here", "by git"])
+def test_who_lives_longer_than_the_clone_goes_on(
+    tmp_path: Path, bare: Path, left: str | None, address: str
+) -> None:
+    """A clone that is removed below a living process, wholly or in part, costs that process one fetch."""
+    refs = GitRefs(tmp_path / "one.git", str(bare))
+    if address == "by git":
+        refs.remote.here = None
+    one = Node("one", tmp_path, refs)
+    one.append("a")
+    shutil.rmtree(tmp_path / "one.git")
+    if left:
+        (tmp_path / "one.git" / left).mkdir(parents=True)
+    one.append("b")
+    assert one.ids() == ["a", "b"]
+    assert [each.name for each in tmp_path.glob("one.git*")] == ["one.git"]
