@@ -16,9 +16,14 @@ settings.register_profile("local", deadline=None, print_blob=True)
 settings.register_profile("ci", deadline=None, derandomize=True, database=None)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # A suite started in the background ignores Ctrl-C, and so would every program under test.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A suite started in the background or by nohup ignores these, and so would every program under test.
+for each, usual in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGQUIT, signal.SIG_DFL),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(each) is signal.SIG_IGN:
+        signal.signal(each, usual)
 
 #: What steers git, the pipeline, Maven or a locale from outside, by the start of its name.
 STEERING = ("GIT_", "PIPELINE_", "BOOTSTRAP_", "XDG_", "LC_", "MAVEN_", "DEB_", "DEBIAN_", "DH_")

@@ -110,10 +110,14 @@ _FAMILY = ["sh", "-c", "sleep 300 & echo $! > pid; wait"]
 
 
 def ended(folder: Path) -> bool:
-    """Says whether the child of `_FAMILY` is gone."""
-    pid = int((folder / "pid").read_text())
-    stat = all_stats().get(pid)
-    return stat is None or stat.state in "ZX"
+    """Says whether the child of `_FAMILY` is gone, within the time that a loaded machine takes for a signal."""
+    pid, until = int((folder / "pid").read_text()), time.monotonic() + 20
+    while time.monotonic() < until:
+        stat = all_stats().get(pid)
+        if stat is None or stat.state in "ZX":
+            return True
+        time.sleep(0.01)
+    return False
 
 
 def test_what_is_ended_may_tidy_up(tmp_path: Path) -> None:
