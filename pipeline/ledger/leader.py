@@ -20,7 +20,8 @@ Guarantees, as long as no rewind goes unnoticed: an answered entry is in the cha
 one never; an entry without an answer at most once, and the outbox knows that it is open.
 Non-guarantees: no order between entries of different processes but the one that the chain shows; a store
 restored from a backup does not know of a push that was under way when it was lost, so what it refuses
-meanwhile may still be applied.
+meanwhile may still be applied; and between builders a push has no turn: one that writes without a pause
+can be the quicker one for long (a lease's queue is fair to whoever has got into it).
 The interleavings that shaped each step stand in docs/explanation/ledger.md.
 """
 

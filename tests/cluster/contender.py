@@ -3,7 +3,9 @@
 Usage: python -m tests.cluster.contender ROUNDS TTL JOURNAL
 The journal is the thing outside: a file to which each holder appends `enter TOKEN` and `leave TOKEN`. It
 stands for a resource that everybody can reach, so two holders at once would show as interleaved lines.
-It begins once the file JOURNAL.go is there, so that contenders begin together.
+It begins once the file JOURNAL.go is there, so that contenders begin together. Between two rounds it pauses
+for three times what a push takes: who writes without a pause always knows the tip that it pushes on, and
+whoever has to read first hardly gets as far as the queue, which is what makes the lock fair.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ def main() -> None:
             os.write(handle, f"enter {token} {site.builder}\n".encode())
             lease.insist()
             os.write(handle, f"leave {token} {site.builder}\n".encode())
+            begun = time.monotonic()
+        time.sleep(3 * (time.monotonic() - begun))
     os.close(handle)
     site.ledger.store.close()
 

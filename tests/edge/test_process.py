@@ -110,7 +110,7 @@ _FAMILY = ["sh", "-c", "sleep 300 & echo $! > pid; wait"]
 
 
 def ended(folder: Path) -> bool:
-    """Says whether the child of `_FAMILY` is gone, within the time that a loaded machine takes for a signal."""
+    """Says whether the child of `_FAMILY` is gone, or is within twenty seconds."""
     pid, until = int((folder / "pid").read_text()), time.monotonic() + 20
     while time.monotonic() < until:
         stat = all_stats().get(pid)
