@@ -44,8 +44,7 @@ def memoised() -> Iterator[None]:
         printed = _Printed()
         for module in (chain, lists):
             stack.enter_context(patch.object(module, "dump", printed.dump))
-        state = lru_cache(256)(lambda data, path: base.load(LedgerState, data, path))
-        stack.enter_context(patch.object(chain, "load", lambda model, data, path: state(data, path)))
+        stack.enter_context(patch.object(chain, "load", printed.load))
         yield
 
 
@@ -65,11 +64,29 @@ def _adopting(real: Any) -> Any:
 
 
 class _Printed:
-    """Prints the ledger's own state from the texts of its writers, of which a transaction changes one."""
+    """Prints the ledger's own state from the texts of its writers, of which a transaction changes one.
+
+    What was printed reads as the record that it was printed from. That its bytes validate and read as the
+    same is the checker's to say (`records-validate`), once for each commit.
+    """
 
     def __init__(self) -> None:
         # The writer is kept beside its text, so no other can have its identity meanwhile.
         self._texts: dict[int, tuple[Writer, str]] = {}
+        self._states: dict[bytes, LedgerState] = {}
+
+    def load(self, model: type[LedgerState], data: bytes, path: str) -> LedgerState:
+        """Reads a state, if it is not one that was printed or read lately."""
+        known = self._states.get(data)
+        if known is None:
+            known = base.load(model, data, path)
+            self._keep(data, known)
+        return known
+
+    def _keep(self, data: bytes, state: LedgerState) -> None:
+        if len(self._states) > 256:
+            self._states.clear()
+        self._states[data] = state
 
     def dump(self, record: Any) -> bytes:
         if type(record) is not LedgerState or not record.writers:
@@ -81,7 +98,9 @@ class _Printed:
             f"    {json.dumps(name, ensure_ascii=False)}: {self._text(writer)}"
             for name, writer in sorted(record.writers.items())
         )
-        return shell.replace(b'\n  "writers": {}', f'\n  "writers": {{\n{texts}\n  }}'.encode(), 1)
+        data = shell.replace(b'\n  "writers": {}', f'\n  "writers": {{\n{texts}\n  }}'.encode(), 1)
+        self._keep(data, record)
+        return data
 
     def _text(self, writer: Writer) -> str:
         known = self._texts.get(id(writer))

@@ -16,7 +16,8 @@ _COMMANDS = (
 @dataclass(frozen=True)
 class Profile:
     """Weights and times, in seconds. `only` are the faults with their weights, if not all as registered;
-    `steps` those at which an ambush strikes, `patience` how many of them it may let pass.
+    `steps` those at which an ambush strikes, `patience` how many of them it may let pass. An agent looks
+    round the more seldom the longer nothing has happened, at least every `longest_pause`.
     """
 
     does: str
@@ -24,6 +25,7 @@ class Profile:
     burst: Sequence[int] = (1, 1, 1, 2, 4)
     idle: float = 20_000.0
     poll: float = 90.0
+    longest_pause: float = 3600.0
     trouble: float = 60.0
     weather: float = 0.5
     points: float = 1.0
@@ -110,6 +112,13 @@ PROFILES: dict[str, Profile] = {
         burst=(2, 4, 6),
         idle=200.0,
         poll=600.0,
+    ),
+    "months": Profile(
+        "weeks between one bustle and the next: what is held, queued and remembered grows old",
+        burst=(1, 2, 4),
+        idle=5_000_000.0,
+        trouble=3600.0,
+        longest_pause=86_400.0,
     ),
     "hands": Profile(
         "commits by hand at every turn",

@@ -149,7 +149,7 @@ def run_all(
                 return
             yield choice.plan(seed), mutant
 
-    with Pool(choice.jobs, _deaf, maxtasksperchild=_RUNS_A_WORKER) as pool:
+    with Pool(choice.jobs, _begin_worker, maxtasksperchild=_RUNS_A_WORKER) as pool:
         try:
             for result, cpu, memory in pool.imap(run_one, plans()):
                 room.release()
@@ -165,9 +165,10 @@ def run_all(
     return total
 
 
-def _deaf() -> None:
-    """A worker leaves Ctrl-C to who started it."""
+def _begin_worker() -> None:
+    """A worker leaves Ctrl-C to who started it, and never looks again through what was imported."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.freeze()
 
 
 def _memory() -> int:

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from pipeline.edge.git_objects import Object
 
 REFUSALS = (LedgerRefused, LedgerUnauthorised, LedgerNoSpace)
-#: Within so many seconds after everything was mended, everything has come to its end.
+#: Within so many seconds after everything was mended, everything has come to its end, or in twice the time
+#: after which the laziest agent looks round.
 HEALED_SECONDS = 6 * 3600.0
 
 
@@ -188,7 +189,7 @@ class World:
             """The next round; the longer nothing has happened, the later."""
             if boot == node.boot:
                 quiet = self.scheduler.now - self.changed
-                pause = 20.0 if self.calm else min(self.profile.poll + quiet, 3600.0)
+                pause = 20.0 if self.calm else min(self.profile.poll + quiet, self.profile.longest_pause)
                 self.scheduler.at(self._people.around(pause), begin)
 
         self.scheduler.at(delay, begin)
@@ -441,7 +442,7 @@ class World:
         open_ends = self._open_ends()
         if not open_ends:
             self.finished = True
-        elif self.scheduler.now > self._healed + HEALED_SECONDS:
+        elif self.scheduler.now > self._healed + max(HEALED_SECONDS, 2 * self.profile.longest_pause):
             self.finished = True
             violated("everything-ends", "; ".join(open_ends[:5]))
         else:
