@@ -239,7 +239,25 @@ def _ref_lock(world: World, dice: Dice) -> None:
 
 
 def _rewind(world: World, dice: Dice) -> None:
-    world.rewind(dice)
+    """Now and then somebody pushes forward again what was lost."""
+    lost = world.rewind(1 + dice.below(5), "remote: is restored")
+    if lost:
+        world.hit("remote-restored", "remote")
+    if lost and dice.chance(0.3):
+        world.scheduler.at(dice.pick((5.0, 60.0)), lambda: world.put_back(lost))
+
+
+def _server_power(world: World, dice: Dice) -> None:
+    """What was under way there is gone, a ref's lock may stay; what it had not flushed is lost."""
+    server = world.server
+    world.hit("server-power-loss", "remote")
+    world.tell("remote: loses power")
+    server.crash({ref for ref in server.beats if dice.chance(0.3)})
+    if dice.chance(0.3):
+        world.rewind(1 + dice.below(2), "remote: comes up without what it had not flushed")
+    server.down, server.lock_left = True, dice.chance(0.5)
+    world.scheduler.at(dice.pick((5.0, 60.0)), lambda: setattr(server, "down", False))
+    world.scheduler.at(dice.pick((60.0, 300.0)), lambda: setattr(server, "lock_left", False))
 
 
 def _by_hand(world: World, dice: Dice) -> None:
@@ -293,6 +311,13 @@ _add(
     strike=_rewind,
 )
 _add(
+    "server-power-loss",
+    "the server loses power: what it did not flush is gone",
+    "virtual",
+    weight=0.3,
+    strike=_server_power,
+)
+_add(
     "by-hand",
     "somebody commits by hand: notes, older files, nonsense, merges, amended commits",
     weight=2,
@@ -303,7 +328,6 @@ _add(
 for _name, _does in {
     "gc": "`git gc` or a repack runs during a push",
     "server-between-refs": "the server dies between the two refs of an atomic push (of which there is none)",
-    "server-power-loss": "the server loses power: what it did not flush is gone",
     "artifact-full": "the disk of the artifacts or logs is full",
 }.items():
     _add(_name, _does, "real")

@@ -39,6 +39,7 @@ class Server:
         self.lock_left = False
         self.backups: list[str] = []
         self.landed: Callable[[str, str | None], None] = lambda commit, before: None
+        self._boots = 0
         self._locked: set[str] = set()
         self._dice = Dice(world.seed, "server")
         self._commits: dict[str, Commit] = {}
@@ -136,9 +137,12 @@ class Server:
             return
         self._locked.add(BRANCH)
 
+        boot = self._boots
+
         def apply() -> None:
-            self._locked.discard(BRANCH)
-            answer(self.move(commit, expected))
+            if boot == self._boots:
+                self._locked.discard(BRANCH)
+                answer(self.move(commit, expected))
 
         self.world.scheduler.at(self._dice.around(0.002), apply)
 
@@ -152,6 +156,13 @@ class Server:
         self.refs[BRANCH] = commit
         self.landed(commit, before)
         return Pushed("landed")
+
+    def crash(self, beats: Iterable[str]) -> None:
+        """Loses the pushes under way, and these heartbeats."""
+        self._boots += 1
+        self._locked.clear()
+        for ref in beats:
+            del self.beats[ref]
 
     def put(self, commit: str) -> None:
         """Moves the branch by force, as a restored backup or somebody with the right to does."""

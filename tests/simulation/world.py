@@ -16,7 +16,7 @@ from pipeline.records.builders import Builder
 from pipeline.records.builds import BuildConfig
 from pipeline.records.messages import Message
 from tests.simulation import actors
-from tests.simulation.checker import Checker
+from tests.simulation.checker import Checker, Link
 from tests.simulation.dice import Dice
 from tests.simulation.faults import AMBUSHES, FAULTS, VIRTUAL
 from tests.simulation.invariants import Violated, violated
@@ -334,27 +334,26 @@ class World:
             self.nodes.remove(copy)
             copy.power_off(lose=False)
 
-    def rewind(self, dice: Dice) -> None:
-        """The remote's tip goes back; now and then somebody pushes it forward again."""
+    def rewind(self, commits: int, words: str) -> list[Link]:
+        """The remote's tip goes back by so many commits. Returns what is lost; nothing while few are there."""
         links = self.checker.links
         if len(links) < 3:
-            return
-        target = links[max(0, len(links) - 2 - dice.below(5))].commit
+            return []
+        target = links[max(0, len(links) - 1 - commits)].commit
         lost = links[self.checker.where[target] + 1 :]
         self.rewound = True
-        self.hit("remote-restored", "remote")
-        self.tell(f"remote: is restored, {len(lost)} commits are gone, tip {target[:8]}")
+        self.tell(f"{words}, {len(lost)} commits are gone, tip {target[:8]}")
         self.checker.rewound(target)
         self.server.put(target)
-        if dice.chance(0.3):
+        return lost
 
-            def put_back() -> None:
-                if self.server.tip == target:
-                    self.tell("remote: what was lost is pushed back")
-                    self.server.put(lost[-1].commit)
-                    self.checker.put_back(lost)
-
-            self.scheduler.at(dice.pick((5.0, 60.0)), put_back)
+    def put_back(self, lost: list[Link]) -> None:
+        """Somebody pushes what was lost, if nobody has gone on without it."""
+        before = self.server.commit(lost[0].commit).parents
+        if self.server.tip in before and self.server.tip == self.checker.links[-1].commit:
+            self.tell("remote: what was lost is pushed back")
+            self.server.put(lost[-1].commit)
+            self.checker.put_back(lost)
 
     def deepen(self, node: Node) -> None:
         """Somebody makes history reachable again that a clone has lost: pushed from where it still is."""
