@@ -23,11 +23,11 @@ _HEAD = """# Long runs of the simulated cluster
 Made by `nox -s cluster -- --seeds N --minutes M` and `-- --real N`; each line is one run, as
 `cluster-runs.jsonl` has it. A run that was interrupted and continued is one line, counted together.
 `+` behind a commit: the code differed from it. Years are simulated time of whole clusters; kills are
-`kill -9` and losses of power. Violations name the invariant and the seed. See
-[the simulated cluster](cluster.md).
+`kill -9` and losses of power; MB is the most memory that one worker took in the first 1,000 seeds, and in
+all. Violations name the invariant and the seed. See [the simulated cluster](cluster.md).
 
-| date | commit | machine | layer | seeds | transactions | commits | kills | years | CPU hours | violations |
-|---|---|---|---|---|---|---|---|---|---|---|
+| date | commit | machine | layer | seeds | transactions | commits | kills | years | CPU h | MB | violations |
+|---|---|---|---|---|---|---|---|---|---|---|---|
 """
 
 
@@ -73,6 +73,7 @@ def of_virtual(total: Total, choice: Choice) -> dict[str, Any]:
         "cluster_years": round(total.years, 3),
         "cpu_seconds": round(total.cpu_seconds),
         "most_memory_mb": total.most_memory // 1024,
+        "early_memory_mb": total.early_memory // 1024,
         "failures": [{"seed": plan.seed, "invariant": name} for plan, name, _ in total.failures],
     }
 
@@ -110,6 +111,7 @@ def _row(record: dict[str, Any]) -> str:
         f"{record.get('kills', 0):,}",
         f"{record['cluster_years']:.2f}" if "cluster_years" in record else "",
         f"{record['cpu_seconds'] / 3600:.1f}" if "cpu_seconds" in record else "",
+        f"{record['early_memory_mb']} → {record['most_memory_mb']}" if "early_memory_mb" in record else "",
         f"{len(failures)}: {seeds}" if failures else "0",
     )
     return "| " + " | ".join(cells) + " |\n"

@@ -26,6 +26,8 @@ SECONDS_A_YEAR = 31_557_600
 _ORDINARY = tuple(name for name in PROFILES if name != "calm")
 #: A worker ends after so many runs, so that whatever Python keeps does not add up.
 _RUNS_A_WORKER = 500
+#: What the first so many runs take at most is kept, to see whether memory grows afterwards.
+_EARLY = 1000
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class Total:
     simulated_seconds: float = 0.0
     cpu_seconds: float = 0.0
     most_memory: int = 0
+    early_memory: int = 0
     next_seed: int = 0
     hits: Counter[tuple[str, str]] = field(default_factory=Counter)
     failures: list[tuple[Plan, str, str]] = field(default_factory=list)
@@ -74,6 +77,8 @@ class Total:
         self.simulated_seconds += result.seconds
         self.cpu_seconds += cpu
         self.most_memory = max(self.most_memory, memory)
+        if self.runs <= _EARLY:
+            self.early_memory = self.most_memory
         self.next_seed = max(self.next_seed, result.plan.seed + 1)
         self.hits += result.hits
         if result.violated:
@@ -201,5 +206,5 @@ def counts(total: Total) -> str:
         f"{total.runs} seeds, {total.steps} steps, {total.commits} commits, {total.transactions} checked"
         f" transactions, {total.answers} answers, {total.years:.2f} cluster-years; a core:"
         f" {total.steps / cpu:.0f} steps/s, {total.transactions / cpu:.0f} checked transactions/s;"
-        f" {total.most_memory // 1024} MB at most"
+        f" {total.most_memory // 1024} MB at most, {total.early_memory // 1024} in the first {_EARLY} runs"
     )

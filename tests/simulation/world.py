@@ -335,7 +335,7 @@ class World:
             copy.power_off(lose=False)
 
     def rewind(self, commits: int, words: str) -> list[Link]:
-        """The remote's tip goes back by so many commits. Returns what is lost; nothing while few are there."""
+        """The remote's tip goes back by so many commits. Returns what is lost."""
         links = self.checker.links
         if len(links) < 3:
             return []
