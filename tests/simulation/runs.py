@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from multiprocessing import Pool
 from pathlib import Path
 from threading import Semaphore
@@ -26,6 +27,8 @@ SECONDS_A_YEAR = 31_557_600
 _ORDINARY = tuple(name for name in PROFILES if name != "calm")
 #: A worker ends after so many runs, so that whatever Python keeps does not add up.
 _RUNS_A_WORKER = 500
+_RUNS_A_COLLECTION = 4
+_DONE = count(1)
 #: What the first so many runs take at most is kept, to see whether memory grows afterwards.
 _EARLY = 1000
 
@@ -128,7 +131,8 @@ def run_one(work: tuple[Plan, str | None]) -> tuple[Result, float, int]:
     gc.disable()  # a run makes little that refers to itself, and ends soon
     result = fails(*work)
     result.story = []
-    gc.collect()
+    if next(_DONE) % _RUNS_A_COLLECTION == 0:
+        gc.collect()
     return result, time.process_time() - begun, _memory()
 
 
