@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,11 +20,11 @@ from tests.simulation.invariants import violated
 from tests.simulation.memo import memoised
 
 if TYPE_CHECKING:
-    from tests.cluster.nodes import Node
+    from tests.cluster.nodes import Cluster, Node
     from tests.cluster.run import Run
 
 _ROUNDS = 40
-#: Runs of so many seconds are followed by a look whether all locks can be had.
+#: In runs of so many seconds some wait for locks without end, and afterwards all locks must be to be had.
 LONG = 20.0
 
 
@@ -41,6 +42,7 @@ def drain(run: Run, until: float) -> None:
             pid = cluster.fork(node, lambda node=node: _drain(run, node, until))  # type: ignore[misc]
             while time.monotonic() < until + 20 and _lives(run, pid):
                 time.sleep(0.02)
+            run.tell(f"{node.folder.name}: its last rounds are over")
     for node in cluster.nodes:
         if "x" not in node.folder.name:
             said = node.folder / "open"
@@ -128,6 +130,18 @@ def _open_ends(worker: Worker) -> list[str]:
 # ---------------------------------------------------------------- the reckoning
 
 
+def noted_hits(cluster: Cluster) -> Counter[tuple[str, str]]:
+    """Returns the hits that programs on the line and hooks have noted, by fault and command."""
+    hits: Counter[tuple[str, str]] = Counter()
+    for node in cluster.nodes:
+        for fault, command in between.hits(node.folder):
+            hits["partition" if fault.startswith("partition") else fault, command] += 1
+    refused = cluster.folder / "refused"
+    if refused.exists():
+        hits["refusal", "receive-pack"] = len(refused.read_text().split())
+    return hits
+
+
 def reckon(run: Run) -> None:
     """Checks the chain and the journals. Raises Violated."""
     cluster, result = run.cluster, run.result
@@ -136,11 +150,7 @@ def reckon(run: Run) -> None:
     for node in cluster.nodes:
         if node.journal.exists():
             facts.read(node.folder.name, node.journal)
-        for fault, command in between.hits(node.folder):
-            run.hit("partition" if fault.startswith("partition") else fault, command)
-    refused = cluster.folder / "refused"
-    if refused.exists():
-        result.hits["refusal", "receive-pack"] += len(refused.read_text().split())
+    run.hits.update(noted_hits(cluster))
     result.answers, result.unknown, result.stamps = facts.answers, facts.unknown, facts.stamps
     result.errors = facts.errors + facts.pushes
     result.asked = kinds(facts.asked.values())

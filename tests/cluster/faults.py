@@ -36,6 +36,14 @@ _LINE = {
 }
 #: How long a program or machine stays stopped: past the trust in its lease, at times past its takeover.
 STOPPED = (0.3, 2.0, 5.0, 16.0)
+#: The words with which a step says that it had no space, for each fault.
+_FULL = {
+    "outbox-full": {"The disk of the outbox": "outbox"},
+    "clone-full": {"cannot be written: No space left": "clone", "unable to write loose": "fetch"},
+    "artifact-full": {"artifacts do not fit": "artifacts", "Ended before the disk was full": "builds"},
+}
+#: As much is written at the most to fill a disk: the pipeline ends a build while it still has 1 GiB.
+_FILL_BYTES = 200 << 20
 AMBUSH_SECONDS, _LOCK_SECONDS = 1.5, 4.0
 
 
@@ -79,7 +87,8 @@ def stop(run: Run, dice: Dice) -> None:
         return
     slot = _victim(run, dice)
     if slot is not None:
-        run.ambush("stop", slot, STOP, dice.pick(STEPS[1:]) if dice.chance(0.5) else "", 1 + dice.below(3))
+        step = dice.pick(STEPS[1:]) if dice.chance(0.5) and not run.coverage.again else ""
+        run.ambush("stop", slot, STOP, step, 1 + dice.below(3))
 
 
 @strike("leader-killed")
@@ -104,9 +113,13 @@ def _leader(run: Run, dice: Dice, fault: str, what: int) -> None:
 
 @strike("waiter-dies")
 def waiter_dies(run: Run, dice: Dice) -> None:
+    """Whoever looks at the queue now; if nobody does, the first who comes to that."""
     waits = _victim(run, dice, lambda s: run.cluster.board.at(s.number) == "survey")
     if waits is not None:
         run.kill(waits, "waiter-dies")
+        return
+    for holder in [s for s in run.cluster.running() if s.role == "hold" and not s.node.stopped]:
+        run.ambush("waiter-dies", holder, KILL, "survey", 1, seconds=_LOCK_SECONDS)
 
 
 # ---------------------------------------------------------------- machines
@@ -122,8 +135,8 @@ def suspend(run: Run, dice: Dice) -> None:
     """Everything on a machine stands still, watchdogs and gits included; CLOCK_BOOTTIME goes on."""
     node = _machine(run, dice)
     if node is not None:
-        run.hit("suspend", "machine")
-        run.suspend(node, dice.pick(run.plan.stopped))
+        run.hit_machine("suspend", node)
+        run.suspend(node, run.stopped(dice))
 
 
 def _on_the_line(name: str) -> None:
@@ -135,7 +148,7 @@ def _on_the_line(name: str) -> None:
         fault = dice.pick(("partition", "partition-in", "partition-out")) if name == "partition" else name
         between.put(node.folder, fault, dice.pick((0.3, 1.5)))
         run.tell(f"{node.folder.name}: {fault}")
-        run.at(dice.pick(_LINE[name]), lambda: between.remove(node.folder))
+        run.at(run.coverage.fit(dice.pick(_LINE[name])), lambda: between.remove(node.folder))
 
 
 for _name in _LINE:
@@ -158,34 +171,44 @@ def clock_step(run: Run, dice: Dice) -> None:
     node = _machine(run, dice)
     if node is not None:
         run.cluster.board.set_clock(node.number, dice.pick((-86400.0, -3600.0, -5.0, 5.0, 3600.0, 86400.0)))
-        run.hit("clock-step", "machine")
+        run.hit_machine("clock-step", node)
 
 
 @strike("clone-removed")
 def clone_removed(run: Run, dice: Dice) -> None:
     node = _machine(run, dice)
-    for clone in node.clones() if node else ():
+    if node is None:
+        return
+    for clone in node.clones():
         away = clone.with_name(f"removed.{run.number()}")
         with contextlib.suppress(OSError):
             clone.rename(away)
-            run.hit("clone-removed", "machine")
+            run.hit_machine("clone-removed", node)
         shutil.rmtree(away, ignore_errors=True)
 
 
-def _fill(run: Run, node: Node, name: str, places: list[Path], seconds: float) -> None:
-    """Fills the file systems of these folders to the last byte, and frees them later."""
-    for place in places:
-        filler = place / "filler"
+def _fill(run: Run, node: Node, name: str, places: list[Path], seconds: float, most: float = 0.0) -> None:
+    """Fills the file systems of these folders to the last byte, and frees them later.
+
+    It hits whoever says meanwhile that there is no space; until then they stay full for up to `most` seconds.
+    """
+    fillers = [place / "filler" for place in places]
+    for filler in fillers:
         with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
             size = 1 << 16
             while size:
                 try:
-                    while file.write(bytes(size)):
-                        pass
+                    while file.tell() < _FILL_BYTES:
+                        file.write(bytes(size))
+                    break
                 except OSError:
                     size //= 2
-        run.hit(name, "machine")
-        run.at(seconds, lambda filler=filler: filler.unlink(missing_ok=True))  # type: ignore[misc]
+
+    def free() -> None:
+        for filler in fillers:
+            filler.unlink(missing_ok=True)
+
+    run.watch(name, [node], _FULL[name], seconds, max(most, seconds), free)
     run.tell(f"{node.folder.name}: {name}")
 
 
@@ -193,26 +216,26 @@ def _fill(run: Run, node: Node, name: str, places: list[Path], seconds: float) -
 def outbox_full(run: Run, dice: Dice) -> None:
     node = _machine(run, dice, lambda n: any(os.path.ismount(each) for each in n.stores()))
     if node is not None:
-        _fill(run, node, "outbox-full", node.stores(), dice.pick((0.2, 1.0, 3.0)))
+        _fill(run, node, "outbox-full", node.stores(), run.coverage.fit(dice.pick((0.5, 1.0, 3.0))))
 
 
 @strike("clone-full")
 def clone_full(run: Run, dice: Dice) -> None:
     node = _machine(run, dice, lambda n: any(os.path.ismount(each.parent) for each in n.clones()))
     if node is not None:
-        _fill(run, node, "clone-full", [each.parent for each in node.clones()], dice.pick((0.2, 1.0, 3.0)))
+        seconds = run.coverage.fit(dice.pick((0.5, 1.0, 3.0)))
+        _fill(run, node, "clone-full", [each.parent for each in node.clones()], seconds)
 
 
 @strike("artifact-full")
 def artifact_full(run: Run, dice: Dice) -> None:
-    """Where builds run, and keep their logs and artifacts, is no space."""
-    node = _machine(
-        run, dice, lambda n: os.path.ismount(n.home / "artifacts") and (n.folder / "tiny").exists()
-    )
-    if node is not None:
-        _fill(
-            run, node, "artifact-full", [node.home / "artifacts", node.home / "work"], dice.pick((2.0, 5.0))
-        )
+    """Where builds run, and keep their logs and artifacts, is no space, until a build says so.
+
+    Builds are few, so it is on all machines; nobody else needs this space.
+    """
+    for node in run.cluster.nodes:
+        if os.path.ismount(node.home / "artifacts") and (node.folder / "tiny").exists():
+            _fill(run, node, "artifact-full", [node.home / "artifacts", node.home / "work"], 2.0, 60.0)
 
 
 @strike("store-restored")
@@ -223,7 +246,7 @@ def store_restored(run: Run, dice: Dice) -> None:
         return
     kept = run.cluster.folder / f"snapshot{run.number()}"
     run.copy_store(node, kept)
-    run.at(dice.pick((1.0, 4.0)), lambda: run.restore(node, kept))
+    run.at(run.coverage.fit(dice.pick((1.0, 4.0))), lambda: run.restore(node, kept))
 
 
 @strike("store-cloned")
@@ -231,7 +254,7 @@ def store_cloned(run: Run, dice: Dice) -> None:
     """A machine is copied with its outbox and clone, and both run on under one builder's name."""
     node = _machine(run, dice, lambda n: "x" not in n.folder.name)
     if node is not None and node.stores() and len(run.cluster.nodes) < 2 * run.plan.nodes:
-        run.clone(node, dice.pick((2.0, 6.0)))
+        run.clone(node, run.coverage.fit(dice.pick((2.0, 6.0))))
 
 
 # ---------------------------------------------------------------- the remote
@@ -242,7 +265,7 @@ def remote_down(run: Run, dice: Dice) -> None:
     run.tell("remote: down")
     for node in run.cluster.nodes:
         between.put(node.folder, "remote-down")
-    seconds = dice.weighted(((0.5, 0.5), (2.5, 0.4), (11.0, 0.1)))
+    seconds = run.coverage.fit(dice.weighted(((0.5, 0.5), (2.5, 0.4), (11.0, 0.1))))
     run.at(seconds, lambda: [between.remove(node.folder) for node in run.cluster.nodes])
 
 
@@ -259,16 +282,19 @@ def refusal(run: Run, dice: Dice) -> None:
     temporary.chmod(0o755)
     temporary.rename(hook)
     run.tell(f"remote: a hook refuses: {words}")
-    run.at(dice.pick((0.2, 0.5, 2.0)), lambda: hook.unlink(missing_ok=True))
+    run.at(run.coverage.fit(dice.pick((0.2, 0.5, 2.0))), lambda: hook.unlink(missing_ok=True))
 
 
 @strike("ref-lock-left")
 def ref_lock_left(run: Run, dice: Dice) -> None:
+    """It hits whoever is told meanwhile that the ref is locked."""
     lock = repository.lock_of(run.cluster.remote)
     with contextlib.suppress(FileExistsError):
         lock.touch(exist_ok=False)
-        run.hit("ref-lock-left", "remote")
-        run.at(dice.pick((0.05, 0.3, 2.0)), lambda: lock.unlink(missing_ok=True))
+        seconds = run.coverage.fit(dice.pick((0.05, 0.3, 2.0)))
+        words = {"LedgerRefLocked": "push"}
+        free = lambda: lock.unlink(missing_ok=True)  # noqa: E731
+        run.watch("ref-lock-left", run.cluster.nodes, words, seconds, seconds, free)
 
 
 @strike("remote-restored")
@@ -307,3 +333,22 @@ REAL = tuple(name for name in FAULTS if name in STRIKES)
 ODD = ("remote-restored", "store-restored", "store-cloned")
 #: Need a file system of their own.
 MOUNTED = ("outbox-full", "clone-full", "artifact-full")
+
+
+#: Of so many pairs of seeds one has builds, where their disk can be full: they are slow.
+_PAIRS_WITH_BUILDS = 4
+
+
+def on_in(seed: int, faults: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns which faults a seed has.
+
+    What changes what is promised, and what needs file systems of its own, each even seed has or leaves to the
+    odd one after it. So the two together have everything, and each promise is held against one of them.
+    """
+    if len(faults) <= 2:
+        return faults
+    pair, first = seed // 2, seed % 2 == 0
+    here = {name for name in ODD if Dice(pair, name).chance(0.5) == first}
+    if Dice(pair, "mounts").chance(0.5) == first:
+        here |= set(MOUNTED) - ({"artifact-full"} if pair % _PAIRS_WITH_BUILDS else set())
+    return tuple(name for name in faults if name in here or name not in (*ODD, *MOUNTED))

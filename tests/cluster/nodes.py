@@ -76,7 +76,7 @@ class Node:
         mounts.mount_small(folder, 64)
         mounts.mount_small(folder / self.builder, 16)
         mounts.mount_small(self.home / "artifacts", 8)
-        mounts.mount_small(self.home / "work", 16)
+        mounts.mount_small(self.home / "work", 1024 + 64)  # with less than 1 GiB no build goes on
 
     def unmount(self) -> None:
         """Takes them away again."""
@@ -156,6 +156,7 @@ class Cluster:
             host = Host(folder / "tiny", builder=builder, ledger=self.address)
             for name in ("PATH", "PIPELINE_SOURCE", "PIPELINE_RECIPE", "PIPELINE_MAVEN_MIRROR"):
                 environment[name] = host.env[name]
+            environment["CLUSTER_BUILDS"] = "1"
         environment["PATH"] = f"{folder / 'bin'}:{environment.get('PATH', os.defpath)}"
         between.install(folder)
         node = Node(number, folder, builder, environment)

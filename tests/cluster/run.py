@@ -14,76 +14,26 @@ import signal
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pipeline.errors import PipelineError
 from tests.cluster import between, closing, faults, mounts, repository
 from tests.cluster.chain import Violated
-from tests.cluster.faults import REAL, STOPPED
+from tests.cluster.coverage import Coverage, Notes
 from tests.cluster.nodes import Cluster, Node, Slot
+from tests.cluster.plan import Plan, Result
 from tests.cluster.speed import Bare
 from tests.simulation.dice import Dice
-from tests.simulation.faults import FAULTS
 from tests.simulation.invariants import violated
 from tests.sshd import start_sshd
 
 #: What kills are drawn besides: everything else comes less often.
 KILLS = ("kill", "leader-killed")
+#: Trouble goes on for up to so many times as long while a fault has hit nothing.
+LONGEST = 2.0
 #: Within so many seconds after everything was mended, everybody has an answer and has ended.
 HEALED_SECONDS = 90.0
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Everything that one run is drawn from. `kills` a second; `mutant` names a planted bug."""
-
-    seed: int
-    nodes: int = 2
-    seconds: float = 20.0
-    writers: int = 6
-    faults: tuple[str, ...] = REAL
-    kills: float = 8.0
-    ssh: bool = False
-    speed: bool = False
-    builds: bool = False
-    #: How many seconds pass between two troubles, kills aside.
-    trouble: float = 1.2
-    #: For how many seconds programs and machines stay stopped: one of these.
-    stopped: tuple[float, ...] = STOPPED
-    mutant: str = ""
-
-    @property
-    def crew(self) -> tuple[str, ...]:
-        """The roles of each machine's workers."""
-        builds = ("invoke",) if self.builds else ()
-        return ("build", "hold", "hold", "guard", *builds, *("write",) * self.writers)
-
-
-@dataclass
-class Result:
-    """What came of one run."""
-
-    plan: Plan
-    violated: str | None = None
-    detail: str = ""
-    transactions: int = 0
-    commits: int = 0
-    kills: int = 0
-    answers: int = 0
-    unknown: int = 0
-    stamps: int = 0
-    seconds: float = 0.0
-    active_seconds: float = 0.0
-    #: Transactions while trouble was made, if bare pushes took turns with them.
-    measured: int = 0
-    bare_pushes: int = 0
-    bare_seconds: float = 0.0
-    hits: Counter[tuple[str, str]] = field(default_factory=Counter)
-    errors: Counter[str] = field(default_factory=Counter)
-    asked: Counter[str] = field(default_factory=Counter)
-    story: list[str] = field(default_factory=list)
 
 
 class Run:
@@ -107,12 +57,10 @@ class Run:
         self._ambushes: dict[int, tuple[str, int]] = {}
         self._gremlin = Dice(plan.seed, "gremlin")
         self._killer = Dice(plan.seed, "killer")
-        #: Which of the faults that change what is promised this seed has.
-        self._odd = {name for name in faults.ODD if Dice(plan.seed, name).chance(0.5)}
-        self._single = len(plan.faults) <= 2
-        wanted = not set(faults.MOUNTED).isdisjoint(plan.faults)
-        self._mounts = wanted and (self._single or Dice(plan.seed, "mounts").chance(0.35))
-        #: The tip when trouble ended.
+        on = [name for name in plan.faults if name not in KILLS]
+        self.coverage = Coverage(on, plan.seconds, plan.trouble, Dice(plan.seed, "order"))
+        #: For how many seconds trouble was made, and the tip when it ended.
+        self.worked = 0.0
         self.tip = ""
 
     # ------------------------------------------------------------ what strikes need
@@ -128,6 +76,48 @@ class Run:
 
     def hit(self, fault: str, where: str) -> None:
         self.hits[fault, where] += 1
+
+    def hit_machine(self, fault: str, node: Node) -> None:
+        """Counts every program of a machine that something befalls, at the step where it finds it."""
+        for slot in self.cluster.running():
+            if slot.node is node:
+                self.hit(fault, self.cluster.board.at(slot.number))
+
+    def all_hits(self) -> Counter[tuple[str, str]]:
+        """Returns all hits so far, those on the line and of hooks included."""
+        return self.hits + closing.noted_hits(self.cluster)
+
+    def watch(
+        self,
+        fault: str,
+        nodes: Sequence[Node],
+        words: Mapping[str, str],
+        seconds: float,
+        most: float,
+        mend: Callable[[], None],
+    ) -> None:
+        """Mends something after so many seconds, or, as long as it hits nobody, after the most.
+
+        Counts as a hit whatever is said on these machines with these words, each of which stands for a step.
+        """
+        notes = Notes.of([file for node in nodes for file in (node.journal, node.folder / "said")])
+        until = time.monotonic() + most
+
+        def look() -> None:
+            there = notes.about(words)
+            if not there and time.monotonic() < until:
+                self.at(min(1.0, seconds), look)
+                return
+            mend()
+            for step, count in there.items():
+                self.hits[fault, step] += count
+
+        self.at(seconds, look)
+
+    def stopped(self, dice: Dice) -> float:
+        """Draws for how many seconds somebody stays stopped."""
+        seconds = dice.pick(self.plan.stopped)
+        return seconds if len(self.plan.stopped) == 1 else self.coverage.fit(seconds)
 
     def tell(self, text: str) -> None:
         self.result.story.append(f"{time.monotonic() - self._begun:8.3f}  {text}")
@@ -182,7 +172,7 @@ class Run:
         if fault in ("stop", "leader-stopped"):
             pid = slot.pid
             self.tell(f"{slot.node.folder.name}.{slot.number}: {fault} at {step}")
-            self.at(self._gremlin.pick(self.plan.stopped), lambda: self._go_on(slot, pid))
+            self.at(self.stopped(self._gremlin), lambda: self._go_on(slot, pid))
         else:
             self.result.kills += 1
 
@@ -214,7 +204,7 @@ class Run:
         if self.calm or not node.group:
             return
         self.tell(f"{node.folder.name}: its outbox is restored from a snapshot")
-        self.hit("store-restored", "machine")
+        self.hit_machine("store-restored", node)
         node.odd = True
         self.cluster.kill_node(node)
         node.stopped = False
@@ -235,7 +225,7 @@ class Run:
         self.copy_store(node, folder / "home" / "stores")
         copy = self.cluster.add(number, folder, node.builder, ("hold", "write", "write"))
         node.odd = copy.odd = True
-        self.hit("store-cloned", "machine")
+        self.hit_machine("store-cloned", node)
         self.tell(f"{node.folder.name}: is copied as {folder.name}")
         self.at(seconds, lambda: self._notice(copy))
 
@@ -247,13 +237,13 @@ class Run:
 
     # ------------------------------------------------------------ the run
 
-    def play(self) -> Result:
-        """Runs it all. A violation is in the result."""
+    def play(self, mended: Callable[[], None]) -> Result:
+        """Runs it all; calls `mended` when trouble is over. A violation is in the result."""
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
         bare: Bare | None = None
         try:
             self.cluster.make(self.plan.nodes, self.plan.crew)
-            if self._mounts and mounts.leave_namespace():
+            if not set(faults.MOUNTED).isdisjoint(self.plan.faults) and mounts.leave_namespace():
                 for node in self.cluster.nodes:
                     node.mount()
             elif self.plan.speed:  # what is in memory only is flushed for nothing: no fair measure
@@ -262,9 +252,11 @@ class Run:
             self._work()
             self.tip = repository.tip_of(self.cluster.remote)
             if bare is not None:
-                self.result.active_seconds = self.plan.seconds - bare.lost
+                self.result.active_seconds = self.worked - bare.lost
+            mended()
             self._heal()
             closing.reckon(self)
+            self.tell("all is reckoned")
         except Violated as exc:
             self.result.violated, self.result.detail = exc.name, exc.detail
             self._keep()
@@ -284,14 +276,17 @@ class Run:
             (to / "story").write_text("\n".join(self.result.story) + "\n")
 
     def _work(self) -> None:
-        until = time.monotonic() + self.plan.seconds
+        """Lets all work under trouble; for longer if a fault has not hit yet, up to a limit."""
+        begun = time.monotonic()
+        until, latest = begun + self.plan.seconds, begun + self.plan.seconds * LONGEST
         self.at(0.5, self._next_trouble)
         self.at(0.5, self._next_kill)
-        while time.monotonic() < until:
+        while time.monotonic() < (until if self.coverage.done else latest):
             for slot in self.cluster.slots:
                 if not slot.pid and not slot.node.stopped:
                     self.cluster.start(slot)
-            self._turn(until)
+            self._turn(latest)
+        self.worked = time.monotonic() - begun
 
     def _turn(self, until: float) -> None:
         """Does what is due, and waits for the next event or the next death."""
@@ -317,17 +312,11 @@ class Run:
     def _next_trouble(self) -> None:
         if self.calm:
             return
-        dice = self._gremlin
-        weights = [
-            (name, FAULTS[name].weight or 3.0)
-            for name in self.plan.faults
-            if name not in KILLS and (name not in faults.ODD or name in self._odd or self._single)
-        ]
-        if weights:
-            name = dice.weighted(weights)
+        name = self.coverage.next(time.monotonic(), self.all_hits(), self._gremlin)
+        if name is not None:
             with contextlib.suppress(PipelineError):  # what people did by hand cannot be read
-                faults.STRIKES[name](self, dice)
-        self.at(dice.around(self.plan.trouble), self._next_trouble)
+                faults.STRIKES[name](self, self._gremlin)
+        self.at(self._gremlin.around(self.coverage.pace), self._next_trouble)
 
     def _measure(self, bare: Bare) -> None:
         """Stops the cluster for a moment and pushes what it pushes, bare."""
@@ -381,12 +370,15 @@ class Run:
         self.tell("everything is drained")
 
 
-def play(plan: Plan) -> Result:
-    """Runs one plan in a folder of its own. Its process is spent: signals, mounts and orphans are its own."""
+def play(plan: Plan, mended: Callable[[], None] = lambda: None) -> Result:
+    """Runs one plan in a folder of its own; calls `mended` when its trouble is over.
+
+    Its process is spent: signals, mounts and orphans are its own.
+    """
     with tempfile.TemporaryDirectory(prefix="cluster-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         if not plan.ssh:
-            return Run(plan, folder).play()
+            return Run(plan, folder).play(mended)
         (folder / "sshd").mkdir()
         with start_sshd(folder / "sshd") as sshd:
             environment = {
@@ -394,4 +386,4 @@ def play(plan: Plan) -> Result:
                 "GIT_SSH_COMMAND": sshd.ssh_command(),
                 "XDG_RUNTIME_DIR": str(folder),
             }
-            return Run(plan, folder, sshd.url(folder / "remote.git"), environment).play()
+            return Run(plan, folder, sshd.url(folder / "remote.git"), environment).play(mended)

@@ -9,18 +9,22 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pipeline.edge.procfs import all_stats, environment_of
 from tests.cluster import between
-from tests.cluster.__main__ import Total, arguments, failed, plan_of, report
+from tests.cluster.__main__ import Total, arguments, plan_of, report
 from tests.cluster.board import KILL, STEPS, Board
-from tests.cluster.faults import REAL, STRIKES
+from tests.cluster.coverage import MOST, Coverage, Notes
+from tests.cluster.faults import MOUNTED, ODD, REAL, STRIKES, on_in
 from tests.cluster.mutants import MUTANTS
-from tests.cluster.run import Plan, Result
+from tests.cluster.plan import Plan, Result
 from tests.cluster.tiny import ROOT
+from tests.simulation.dice import Dice
 from tests.simulation.faults import FAULTS
 from tests.sshd import sshd_program
 
@@ -123,17 +127,59 @@ def test_the_vocabulary_is_shared() -> None:
     assert said - {"server-power-loss", "server-between-refs"} == set(REAL) == set(STRIKES)
 
 
-def test_a_fault_that_never_hits_fails_a_long_run() -> None:
-    """A fault that was on and struck nothing is a failure, once there were enough transactions."""
-    total = Total()
-    result = Result(Plan(1), transactions=19_000)
+def test_a_fault_that_never_hits_fails() -> None:
+    """A fault that was on and struck nothing is a failure, unless the seed was too short for all it has."""
+    result = Result(Plan(1, seconds=14.0, faults=("kill", "gc")))
     result.hits["kill", "push"] = 1
+    total = Total()
     total.add(result)
-    assert not failed(total, ("kill", "gc"))
-    total.add(result)
-    assert failed(total, ("kill", "gc"))
-    assert "NEVER HIT: gc" in report(total, ("kill", "gc"))
-    assert not failed(total, ("kill",))
+    assert (total.unhit, total.failed) == (["gc"], False)
+    total.add(replace(result, plan=replace(result.plan, seconds=15.0)))
+    assert (total.unhit, total.failed) == (["gc"], True)
+    assert "NEVER HIT: gc\n" in report(total, ("kill", "gc", "stop"))
+    assert "in none of these seeds: stop\n" in report(total, ("kill", "gc", "stop"))
+    hit = Result(Plan(2, faults=("gc",)), hits=Counter({("gc", "repack"): 1}))
+    total.add(hit)
+    assert (total.unhit, total.failed) == ([], False)
+
+
+def test_two_seeds_have_every_fault_between_them() -> None:
+    """An even seed and the next have all, and what changes the promises is on in one of them only."""
+    for first in range(0, 40, 2):
+        one, two = on_in(first, REAL), on_in(first + 1, REAL)
+        builds = set() if first % 8 == 0 else {"artifact-full"}
+        assert set(one) | set(two) == set(REAL) - builds
+        assert set(one) & set(two) == set(REAL) - set(ODD) - set(MOUNTED)
+    assert on_in(3, ("store-cloned",)) == ("store-cloned",)
+
+
+def test_every_fault_is_struck_until_it_has_hit() -> None:
+    """First each fault comes once; one that hit nothing comes again, for longer; then weights decide."""
+    coverage, dice = Coverage(("gc", "partition", "duplicated"), 60.0, 1.2, Dice(7)), Dice(8)
+    first = [coverage.next(0.0, [], dice) for _ in range(3)]
+    assert sorted(first) == ["duplicated", "gc", "partition"]  # type: ignore[type-var]
+    hits = [("gc", "repack"), ("duplicated", "push")]
+    assert coverage.next(1.0, hits, dice) in first  # what was struck last may hit yet
+    assert not coverage.done
+    assert coverage.fit(100.0) == 10.0  # no fault keeps another from its victims for long
+    for number in range(2, MOST + 1):
+        assert coverage.next(10.0 * number, hits, dice) == "partition"
+        assert coverage.fit(0.1) == pytest.approx(0.1 * number)
+    coverage.next(1000.0, hits, dice)
+    assert coverage.done  # given up, and the report says that it never hit
+    assert coverage.fit(100.0) == 100.0
+
+
+def test_what_is_said_of_a_fault_is_counted(tmp_path: Path) -> None:
+    """Only what is added since counts, and a file may come into being meanwhile."""
+    said, new = tmp_path / "said", tmp_path / "new"
+    said.write_text("The disk of the outbox x is full.\n")
+    notes = Notes.of([said, new])
+    assert not notes.about({"The disk of the outbox": "outbox"})
+    with said.open("a") as file:
+        file.write("The disk of the outbox y is full.\nThe disk of the outbox y is full.\n")
+    new.write_text("no room\n")
+    assert notes.about({"The disk of the outbox": "outbox", "no room": "x"}) == {"outbox": 2, "x": 1}
 
 
 def test_a_seed_gives_the_same_plan() -> None:

@@ -1,0 +1,60 @@
+"""What one run of the real cluster is drawn from, and what came of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from tests.cluster.faults import REAL, STOPPED
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that one run is drawn from. `kills` a second; `mutant` names a planted bug."""
+
+    seed: int
+    nodes: int = 2
+    seconds: float = 20.0
+    writers: int = 6
+    faults: tuple[str, ...] = REAL
+    kills: float = 8.0
+    ssh: bool = False
+    speed: bool = False
+    builds: bool = False
+    #: How many seconds pass between two troubles, kills aside.
+    trouble: float = 1.2
+    #: For how many seconds programs and machines stay stopped: one of these.
+    stopped: tuple[float, ...] = STOPPED
+    mutant: str = ""
+
+    @property
+    def crew(self) -> tuple[str, ...]:
+        """The roles of each machine's workers."""
+        builds = ("invoke",) if self.builds else ()
+        writers = self.writers // 2 if self.builds else self.writers
+        return ("build", "hold", "hold", "guard", *builds, *("write",) * writers)
+
+
+@dataclass
+class Result:
+    """What came of one run."""
+
+    plan: Plan
+    violated: str | None = None
+    detail: str = ""
+    transactions: int = 0
+    commits: int = 0
+    kills: int = 0
+    answers: int = 0
+    unknown: int = 0
+    stamps: int = 0
+    seconds: float = 0.0
+    active_seconds: float = 0.0
+    #: Transactions while trouble was made, if bare pushes took turns with them.
+    measured: int = 0
+    bare_pushes: int = 0
+    bare_seconds: float = 0.0
+    hits: Counter[tuple[str, str]] = field(default_factory=Counter)
+    errors: Counter[str] = field(default_factory=Counter)
+    asked: Counter[str] = field(default_factory=Counter)
+    story: list[str] = field(default_factory=list)
