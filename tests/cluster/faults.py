@@ -68,8 +68,8 @@ def _victim(run: Run, dice: Dice, wanted: Callable[[Slot], bool] = lambda slot: 
 
 @strike("kill")
 def kill(run: Run, dice: Dice) -> None:
-    """At a random instant, or at a step."""
-    slot = _victim(run, dice)
+    """At a random instant, or at a step. Real builds, which are few, live until every fault has hit."""
+    slot = _victim(run, dice, lambda s: s.role != "invoke" or run.coverage.done)
     if slot is None:
         return
     if dice.chance(0.5):
@@ -81,14 +81,15 @@ def kill(run: Run, dice: Dice) -> None:
 @strike("stop")
 def stop(run: Run, dice: Dice) -> None:
     """Often whoever works under a lock next: its lease runs out meanwhile."""
-    if dice.chance(0.4):
+    again = run.coverage.again
+    if dice.chance(0.4) and not again:
         for holder in [s for s in run.cluster.running() if s.role == "hold" and not s.node.stopped]:
             run.ambush("stop", holder, STOP, "works", 1 + dice.below(3), seconds=_LOCK_SECONDS)
         return
-    slot = _victim(run, dice)
+    slot = _victim(run, dice, lambda s: s.role != "invoke")
     if slot is not None:
-        step = dice.pick(STEPS[1:]) if dice.chance(0.5) and not run.coverage.again else ""
-        run.ambush("stop", slot, STOP, step, 1 + dice.below(3))
+        step = dice.pick(STEPS[1:]) if dice.chance(0.5) and not again else ""
+        run.ambush("stop", slot, STOP, step, 1 if again else 1 + dice.below(3))
 
 
 @strike("leader-killed")

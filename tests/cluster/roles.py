@@ -78,7 +78,7 @@ def write(worker: Worker) -> None:
                 "body": "branch ExternalNew, commit 0123456789, 8 packages\n" * (1 + dice.below(4)),
             }
         )
-    elif name == "start":
+    elif name == "start" and "CLUSTER_BUILDS" not in os.environ:
         jobs = sites.jobs(site.state(fresh=False).view).jobs
         if sum(not job.ended for job in jobs) < _OPEN_JOBS:
             site.ask(
@@ -92,10 +92,10 @@ def write(worker: Worker) -> None:
                     "retries": {"test": dice.below(2)},
                 }
             )
-    elif name == "mark":
-        _mark(worker)
-    else:
+    elif name == "rare":
         _rare(worker)
+    else:
+        _mark(worker)
 
 
 def _mark(worker: Worker) -> None:
@@ -138,8 +138,8 @@ def build(worker: Worker) -> None:
                 return
     finally:
         lock.release()
-        if "CLUSTER_BUILDS" in os.environ:  # real builds want the machine, too
-            worker.pause(0.5 + dice.fraction())
+        if "CLUSTER_BUILDS" in os.environ:  # real builds want the machine, too, and their own jobs
+            worker.pause(2.0 + 2.0 * dice.fraction())
 
 
 def _build_next(worker: Worker) -> bool:
@@ -215,7 +215,7 @@ def guard(worker: Worker) -> None:
 
 def invoke(worker: Worker) -> None:
     """A real `invoke build` of a recipe that takes a second. This process becomes it: kills strike it."""
-    worker.pause(2.0 * worker.dice.fraction())
+    worker.pause(worker.dice.fraction())
     if worker.finishing:
         return
     worker.step("invokes")
