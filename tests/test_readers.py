@@ -132,7 +132,7 @@ def _sets(folder: Path) -> None:
         assert (one.manifest is None) == bool(one.problem)
         if one.manifest is not None:
             verify(one.manifest, one.folder)
-    plan_prune(folder, keep=0, referenced=set(), running_since=None)
+    plan_prune(list_sets(folder), keep=0, referenced=set(), running_since=None)
     assert root.is_dir()
 
 

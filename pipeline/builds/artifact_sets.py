@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final, Literal, NamedTuple
 
 from pipeline.builds.artifacts import MANIFEST, leftover, process_mark, read_set, set_folder
+from pipeline.edge.disk import flush_folder
 from pipeline.errors import ArtifactsInvalid
 from pipeline.records.builds import Manifest
 from pipeline.records.names import is_name
@@ -261,7 +262,8 @@ def _as_granted(
 
 
 def plan_prune(
-    root: Path,
+    sets: Sequence[ArtifactSet],
+    unfinished: Sequence[Path] = (),
     *,
     keep: int,
     referenced: Collection[str],
@@ -269,7 +271,8 @@ def plan_prune(
     granted: Callable[[ArtifactSet], Rank | None] = lambda one: None,
     running_from: Rank | None = None,
 ) -> PrunePlan:
-    """Decides what may go: all but the newest `keep` sets of each builder and branch.
+    """Decides what may go of `sets`, which come newest first: all but the newest `keep` of each builder and
+    branch, and what was left `unfinished`.
 
     `referenced` holds names (`<job>.<token>`) and job ids that the ledger or the outbox refers to: they
     stay. So does what is not older than the beginning of a running job, and what cannot be read. Which is
@@ -278,7 +281,7 @@ def plan_prune(
     remove: list[ArtifactSet] = []
     stay: list[tuple[ArtifactSet, str]] = []
     counted: dict[Path, int] = {}
-    for one in _as_granted(list_sets(root), granted):
+    for one in _as_granted(sets, granted):
         group, rank = one.folder.parent, granted(one)
         if one.manifest is None:
             # It takes nobody's place among the newest: who knows what it is.
@@ -295,13 +298,13 @@ def plan_prune(
             stay.append((one, "not older than a running job"))
         else:
             remove.append(one)
-    return PrunePlan(tuple(remove), tuple(stay), tuple(leftovers(root)))
+    return PrunePlan(tuple(remove), tuple(stay), tuple(unfinished))
 
 
 def carry_out(plan: PrunePlan) -> int:
     """Removes what a plan says and returns how many sets and leftovers went.
 
-    A set is renamed out of sight first, so that a half-removed one is never listed.
+    A set is renamed out of sight first, so that a half-removed one is never listed, after a power loss either.
     """
     count = 0
     for one in plan.remove:
@@ -310,6 +313,7 @@ def carry_out(plan: PrunePlan) -> int:
             one.folder.rename(hidden)
         except FileNotFoundError:
             continue
+        flush_folder(hidden.parent)
         shutil.rmtree(hidden)
         count += 1
     return count + _remove_all(plan.leftovers)

@@ -11,6 +11,7 @@ from pipeline.builds.artifact_sets import (
     PrunePlan,
     Rank,
     carry_out,
+    leftovers,
     list_sets,
     plan_prune,
     verify,
@@ -84,8 +85,10 @@ def prune(site: Site, *, keep: int, really: bool) -> PrunePlan:
     running = [j for j in jobs if j.status == "running"]
     # Only of jobs of THIS ledger: another's tokens tell nothing about the order.
     known = {j.id for j in jobs} | {j.id for _, j in archived(view)}
+    root = site.settings.artifacts
     plan = plan_prune(
-        site.settings.artifacts,
+        list_sets(root),
+        leftovers(root),
         keep=keep,
         referenced=referenced,
         running_since=min([j.started_at for j in running if j.started_at], default=None),

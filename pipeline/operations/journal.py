@@ -5,8 +5,9 @@
     <work>/damaged/<job>.<attempt>/     a report that could not be read, put aside
     <work>/jobs/<job>.<attempt>/    its tree, and the journal of its processes (builds.workspace)
 
-Everything is written to a temporary name, fsynced and renamed; the folder too is fsynced. A report is renamed
-as one folder.
+Everything is written to a temporary name, fsynced and renamed; the folder too is fsynced, and so are those
+above an attempt's. A report is renamed as one folder, and goes as one: an attempt that was reported gets a
+hidden name before anything of it is removed.
 """
 
 from __future__ import annotations
@@ -14,16 +15,19 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.edge.disk import flush_folder
 from pipeline.edge.plain_file import read_plain
 from pipeline.errors import PipelineError, RecordInvalid
 from pipeline.records.base import dump_json, load_json
 from pipeline.records.requests import JobComplete, parse_request
 
 _REQUEST = "request.json"
+_REMOVING = ".removing-"
 _REBUILD = "Look at it by hand, or build again."
 
 Step = Callable[[str], None]
@@ -50,12 +54,14 @@ def folder_of(work: Path, job_id: str, attempt: int) -> Path:
 def attempts(work: Path) -> list[Path]:
     """Returns the folders of all attempts that left something here."""
     place = work / "attempts"
-    return sorted(p for p in place.iterdir() if p.is_dir()) if place.is_dir() else []
+    if not place.is_dir():
+        return []
+    return sorted(p for p in place.iterdir() if not p.name.startswith(".") and p.is_dir())
 
 
 def write(folder: Path, record: AttemptRecord, step: Step = lambda name: None) -> None:
     """Notes an attempt, durably. `step` is told each point on which a crash could fall."""
-    folder.mkdir(parents=True, exist_ok=True)
+    _make(folder)
     write_durably(folder / "attempt.json", dump_json(asdict(record)), step)
 
 
@@ -88,25 +94,51 @@ def _told_by_report(folder: Path) -> AttemptRecord | None:
     return AttemptRecord(job_id, int(attempt), request["token"], request["builder"], "", "", "")
 
 
+def _make(folder: Path) -> None:
+    """Makes an attempt's folder so that a power loss leaves its name: what is in it is synced for nothing else."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for above in (folder.parent, folder.parent.parent):
+        flush_folder(above)
+
+
 def remove(folder: Path) -> None:
-    """Forgets an attempt that was reported."""
-    shutil.rmtree(folder, ignore_errors=True)
+    """Forgets an attempt that was reported. Half removed it is nobody's attempt; `clear` finishes it."""
+    hidden = folder.with_name(f"{_REMOVING}{folder.name}")
+    with suppress(OSError):
+        shutil.rmtree(hidden, ignore_errors=True)
+        folder.rename(hidden)
+        # Before its files go: after a power loss it must not be there again without them.
+        flush_folder(folder.parent)
+        shutil.rmtree(hidden, ignore_errors=True)
+
+
+def clear(work: Path) -> None:
+    """Finishes removals that were interrupted."""
+    for hidden in (work / "attempts").glob(f"{_REMOVING}*"):
+        shutil.rmtree(hidden, ignore_errors=True)
 
 
 def write_completion(
     folder: Path, request: dict[str, Any], payloads: dict[str, bytes], step: Step = lambda name: None
 ) -> None:
     """Keeps a report until the ledger has it: whole, or not there."""
+    if not folder.is_dir():
+        _make(folder)
     making = folder / f"completion.{os.getpid()}"
     shutil.rmtree(making, ignore_errors=True)
     making.mkdir(parents=True)
     for name, data in {**payloads, _REQUEST: dump_json(request)}.items():
         _write_synced(making / name, data)
         step(f"{name} synced")
-    sync_folder(making)
+    flush_folder(making)
     making.rename(folder / "completion")
     step("completion renamed")
-    sync_folder(folder)
+    flush_folder(folder)
+
+
+def keeps_report(folder: Path) -> bool:
+    """Says whether a report is kept there, readable or not: then the attempt is not over."""
+    return (folder / "completion").is_dir()
 
 
 def read_completion(folder: Path) -> tuple[dict[str, Any], dict[str, bytes]] | None:
@@ -146,7 +178,7 @@ def write_durably(place: Path, data: bytes, step: Step = lambda name: None) -> N
     step(f"{place.name} synced")
     temporary.replace(place)
     step(f"{place.name} renamed")
-    sync_folder(place.parent)
+    flush_folder(place.parent)
 
 
 def _write_synced(place: Path, data: bytes) -> None:
@@ -154,12 +186,3 @@ def _write_synced(place: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes a folder's names durable."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -127,7 +127,7 @@ def _unreported(site: Site) -> list[str]:
     notes = [
         note
         for folder in journal.attempts(site.settings.work)
-        if (folder / "completion").is_dir() and (note := journal.read(folder)) is not None
+        if journal.keeps_report(folder) and (note := journal.read(folder)) is not None
     ]
     return [n.job_id for n in notes if n.builder == site.builder and not site.processes.alive(n.process)]
 

@@ -230,8 +230,9 @@ def _tidy(site: Site, found: Recovery) -> None:
     for folder in over[:-_KEPT_FOLDERS] if len(over) > _KEPT_FOLDERS else []:
         remove(folder)
         found.removed.append(folder.name)
+    journal.clear(site.settings.work)
     for note in journal.attempts(site.settings.work):
-        if note.name not in running:
+        if note.name not in running and not journal.keeps_report(note):
             journal.remove(note)
     for partial in artifact_leftovers(site.settings.artifacts):
         shutil.rmtree(partial, ignore_errors=True)

@@ -14,7 +14,15 @@ from typing import Any
 import pytest
 
 from pipeline.builds import artifacts
-from pipeline.builds.artifact_sets import Problem, carry_out, list_sets, newest_of, plan_prune, verify
+from pipeline.builds.artifact_sets import (
+    Problem,
+    carry_out,
+    leftovers,
+    list_sets,
+    newest_of,
+    plan_prune,
+    verify,
+)
 from pipeline.builds.artifacts import Item, collect, new_manifest, set_folder
 from pipeline.edge.process import run
 from pipeline.errors import ArtifactsInvalid, BuildFailed
@@ -365,7 +373,7 @@ def test_the_newest_of_one_branch_are_read_one_by_one(store: Path) -> None:
 
 def test_the_newest_of_each_branch_are_kept(store: Path) -> None:
     """`keep` counts for each builder and branch by itself; nothing is gone before the plan is carried out."""
-    plan = plan_prune(store, keep=2, referenced=set(), running_since=None)
+    plan = plan_prune(list_sets(store), keep=2, referenced=set(), running_since=None)
     assert names(plan.remove) == ["job_0.0", "job_1.1", "job_2.2"]
     assert len(list_sets(store)) == 6
     assert carry_out(plan) == 3
@@ -375,14 +383,14 @@ def test_the_newest_of_each_branch_are_kept(store: Path) -> None:
 @pytest.mark.parametrize("reference", ["job_0", "job_0.0"])
 def test_what_is_referred_to_stays(store: Path, reference: str) -> None:
     """By job or by set: what the ledger or the outbox names is never removed."""
-    plan = plan_prune(store, keep=0, referenced={reference}, running_since=None)
+    plan = plan_prune(list_sets(store), keep=0, referenced={reference}, running_since=None)
     assert "job_0.0" not in names(plan.remove)
     assert next(why for one, why in plan.keep if one.name == "job_0.0").startswith("the ledger")
 
 
 def test_what_is_not_older_than_a_running_job_stays(store: Path) -> None:
     """A running job may still refer to what was made since it began."""
-    plan = plan_prune(store, keep=0, referenced=set(), running_since=NOW + timedelta(hours=3))
+    plan = plan_prune(list_sets(store), keep=0, referenced=set(), running_since=NOW + timedelta(hours=3))
     assert names(plan.remove) == ["job_0.0", "job_1.1", "job_2.2", "job_9.9"]
 
 
@@ -394,7 +402,9 @@ def test_a_set_without_a_readable_manifest_is_listed_and_stays(store: Path, data
     broken = next(one for one in list_sets(store) if one.name == "job_0.0")
     assert broken.manifest is None
     assert broken.problem
-    assert "job_0.0" not in names(plan_prune(store, keep=0, referenced=set(), running_since=None).remove)
+    assert "job_0.0" not in names(
+        plan_prune(list_sets(store), keep=0, referenced=set(), running_since=None).remove
+    )
 
 
 @pytest.fixture
@@ -441,7 +451,7 @@ def test_garbage_for_a_manifest_is_named_and_not_followed(
     broken = next(one for one in list_sets(store) if one.name == "job_0.0")
     assert broken.manifest is None
     assert said in (broken.problem or "")
-    plan = plan_prune(store, keep=0, referenced=set(), running_since=None)
+    plan = plan_prune(list_sets(store), keep=0, referenced=set(), running_since=None)
     assert names(plan.remove) == ["job_1.1", "job_2.2", "job_3.3", "job_4.4", "job_9.9"]
 
 
@@ -454,7 +464,7 @@ def test_a_link_out_of_the_store_is_named_and_not_followed(store: Path, outside:
     (link,) = [one for one in list_sets(store) if one.manifest is None]
     assert link.folder == store / place
     assert "is a symbolic link out of the store" in (link.problem or "")
-    plan = plan_prune(store, keep=0, referenced=set(), running_since=None)
+    plan = plan_prune(list_sets(store), leftovers(store), keep=0, referenced=set(), running_since=None)
     assert plan.leftovers == ()
     assert carry_out(plan) == 6
     assert sorted(outside.rglob("*")) == before
@@ -491,7 +501,7 @@ def test_a_folder_that_may_not_be_read_is_named(store: Path) -> None:
 def test_what_cannot_be_read_takes_nobodys_place(store: Path) -> None:
     """A broken set is kept beside the newest, not instead of one of them."""
     (set_folder(store, "build1", "ExternalNew", "job_4", "4") / "manifest.json").write_bytes(b"{")
-    plan = plan_prune(store, keep=2, referenced=set(), running_since=None)
+    plan = plan_prune(list_sets(store), keep=2, referenced=set(), running_since=None)
     assert names(plan.remove) == ["job_0.0", "job_1.1"]
 
 
@@ -506,7 +516,7 @@ def test_leftovers_of_dead_processes_go_and_those_of_living_ones_stay(store: Pat
     foreign = group / ".something"
     for folder in (living, dead, again, before, foreign):
         folder.mkdir()
-    plan = plan_prune(store, keep=99, referenced=set(), running_since=None)
+    plan = plan_prune(list_sets(store), leftovers(store), keep=99, referenced=set(), running_since=None)
     assert plan.leftovers == tuple(sorted((again, before, dead)))
     carry_out(plan)
     assert living.is_dir()
@@ -516,7 +526,7 @@ def test_leftovers_of_dead_processes_go_and_those_of_living_ones_stay(store: Pat
 
 def test_a_set_that_went_meanwhile_is_no_error(store: Path) -> None:
     """Two who prune at the same time do not disturb each other."""
-    plan = plan_prune(store, keep=0, referenced=set(), running_since=None)
+    plan = plan_prune(list_sets(store), keep=0, referenced=set(), running_since=None)
     assert carry_out(plan) == 6
     assert carry_out(plan) == 0
 
@@ -524,7 +534,7 @@ def test_a_set_that_went_meanwhile_is_no_error(store: Path) -> None:
 def test_an_empty_store_has_nothing_to_list(tmp_path: Path) -> None:
     """No folder, no sets, no error."""
     assert list_sets(tmp_path / "none") == []
-    assert plan_prune(tmp_path / "none", keep=0, referenced=set(), running_since=None).remove == ()
+    assert plan_prune(list_sets(tmp_path / "none"), keep=0, referenced=set(), running_since=None).remove == ()
 
 
 def test_a_problem_says_where_and_what() -> None:
