@@ -6,24 +6,23 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import LedgerError, LedgerRewound, OutcomeUnknown, PipelineError, Refused, StoreError
-from pipeline.operations import epoch, lease, locks, messages, queue
+from pipeline.errors import LedgerRewound, OutcomeUnknown, PipelineError, Refused, StoreError
+from pipeline.operations import artifacts, epoch, lease, locks, messages, queue
 from pipeline.operations import site as sites
-from pipeline.operations.heart import Heart
+from pipeline.operations.attempt import Claimed, run_attempt
 from pipeline.operations.recover import recover
 from pipeline.operations.site import Site
 from pipeline.records.builds import BuildConfig
+from tests.simulation.builds import MAKER
 from tests.simulation.dice import Dice
 from tests.simulation.invariants import Violated, violated
 from tests.simulation.node import MachineLock, Node
-from tests.simulation.pulse import VirtualPulse
 from tests.simulation.scheduler import Program
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
 COMMIT = "c0ffee" * 6 + "abcd"
-BEAT_SECONDS = 30.0
 THINGS = ("promotion", "apt/stable")
 
 Command = Callable[[Node, Program, Site, Dice], None]
@@ -104,7 +103,7 @@ def agent(node: Node, program: Program) -> None:
         else:
             return
         value = site.ask({"kind": "job.claim", "holder": site.holder()}, kind="attached")
-        _build(node, program, site, value)
+        _build(site, value)
 
     guarded(node, program, act)
 
@@ -123,41 +122,26 @@ def build(node: Node, program: Program, site: Site, dice: Dice) -> None:
         "priority": 1 + dice.below(9),
     }
     value = site.ask({"kind": "job.start", **order, "holder": site.holder()}, kind="attached")
-    _build(node, program, site, value)
+    _build(site, value)
 
 
-def _build(node: Node, program: Program, site: Site, value: dict[str, Any]) -> None:
-    """A build: time passes, its heart beats, and at the end it reports under its token."""
-    world, token = node.world, str(value["token"])
-    dice = Dice(world.seed, "build", value["job_id"], value["attempt"])
+def _build(site: Site, value: dict[str, Any]) -> None:
+    """The product's attempt at a job that was claimed."""
     job, _ = queue.find(site.state(fresh=False).view, value["job_id"])
-    heart = Heart(
-        VirtualPulse(node, program, site), job.id, token, BEAT_SECONDS, site.random, lambda: {"stage": "b"}
-    )
-    going = [True]
+    ready: Any = object()
+    run_attempt(site, Claimed(job, str(value["token"]), int(value["attempt"])), ready)
 
-    def beat() -> None:
-        while going[0]:
-            with suppress(PipelineError):
-                heart.beat()
-            if going[0]:
-                site.clock.sleep(BEAT_SECONDS)
 
-    node.thread(program, beat)
-    begun, takes = site.clock.boottime(), dice.around(dice.pick((4.0, 30.0, 90.0, 600.0)))
-    while site.clock.boottime() < begun + takes and not heart.reason:
-        site.clock.sleep(min(20.0, takes))
-    outcome = dice.pick(("succeeded", "succeeded", "failed"))
-    outcome = "cancelled" if heart.reason else outcome
-    going[0] = False
-    failure = {"class": "test", "message": "a test failed"} if outcome == "failed" else None
-    request = {
-        "kind": "job.complete", "builder": site.builder, "job_id": job.id, "token": token, "outcome": outcome,
-        "duration_seconds": round(site.clock.boottime() - begun, 1), "failure": failure,
-    }  # fmt: skip
-    with suppress(LedgerError, StoreError):
-        site.ledger.transact(request, payloads={"log": b"built\n"}, patience=60.0)
-    heart._pulse.stop(token)
+def prune(node: Node, program: Program, keep: int) -> None:
+    """An operator removes what is old, on one machine."""
+
+    def act(site: Site) -> None:
+        MAKER.set(program.name)
+        gone = artifacts.prune(site, keep=keep, really=True).remove
+        if gone:
+            node.world.tell(f"{program.name}: removed {', '.join(one.name for one in gone)}")
+
+    guarded(node, program, act)
 
 
 # ---------------------------------------------------------------- people

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline.edge.living_lock import LivingLock
 from pipeline.ledger.database import _SCHEMA, Database
@@ -18,6 +18,7 @@ from pipeline.ledger.store import Store
 from pipeline.operations.settings import LocalSettings, resolve
 from pipeline.operations.site import Site
 from tests.simulation.dice import Dice
+from tests.simulation.disk import Folder, VirtualPath
 from tests.simulation.pulse import VirtualSite
 from tests.simulation.scheduler import Program, Strand
 from tests.simulation.server import VirtualRefs
@@ -261,6 +262,13 @@ class MachineLock:
             self._node.machine_held = None
 
 
+class Disk(NamedTuple):
+    """A machine's disk at one moment."""
+
+    outbox: bytes
+    folders: Folder
+
+
 class Node:
     """One machine. `builder` is its name in the ledger, which a copy of the machine shares."""
 
@@ -275,6 +283,11 @@ class Node:
         self.line = Line(self)
         self.disk = _connect()
         self.durable = b""
+        self.folders = Folder({name: Folder() for name in ("work", "artifacts")})
+        work: Any = VirtualPath(self, "work")
+        artifacts: Any = VirtualPath(self, "artifacts")
+        self.settings = replace(_SETTINGS, work=work, artifacts=artifacts)
+        self._wear = Dice(world.seed, "disk", name)
         self.disk_ready = False
         self.disk_full = False
         self.clone_full = False
@@ -321,6 +334,10 @@ class Node:
         world.scheduler.pause(seconds)
         self.at = name
 
+    def disk_step(self, name: str) -> None:
+        """A step at the machine's folders."""
+        self.step(name, self._wear.delay(0.0005, TAIL) * self.slowness)
+
     # ------------------------------------------------------------ programs
 
     def start(self, name: str, body: Callable[[Program], None], delay: float = 0.0) -> Program:
@@ -362,7 +379,7 @@ class Node:
         refs, world = VirtualRefs(self), self.world
         settings = Settings(author=self.builder, reducer=self.reducer)
         ledger = Ledger(store, refs, world.decide, world.adopt, clock, random, processes, settings)
-        local: LocalSettings = _SETTINGS
+        local: LocalSettings = self.settings
         return VirtualSite(
             self, program, local, self.builder, ledger, clock, random, processes, world.decide, world.adopt,
             self.reducer,
@@ -383,21 +400,27 @@ class Node:
         """Ends every program; `lose`: what was not flushed is gone as well."""
         self.kill_all()
         self.off = True
+        if lose:
+            self.folders.lose(self._wear)
         if lose and self.durable:
-            self.restore(self.durable)
+            self._replace_outbox(self.durable)
 
     def power_on(self) -> None:
         self.off = self.suspended = self.repairing = False
         self._boot()
 
-    def snapshot(self) -> bytes:
+    def snapshot(self) -> Disk:
         """Returns the disk as it is, for a backup or a copy."""
-        return self.disk.serialize()
+        return Disk(self.disk.serialize(), self.folders.copy())
 
-    def restore(self, disk: bytes) -> None:
+    def restore(self, disk: Disk) -> None:
         """Puts a disk in the place of this one's. The machine must be off."""
-        self.disk.deserialize(disk)
-        self.durable = disk
+        self._replace_outbox(disk.outbox)
+        self.folders = disk.folders
+
+    def _replace_outbox(self, outbox: bytes) -> None:
+        self.disk.deserialize(outbox)
+        self.durable = outbox
         self.disk_ready = False
 
 

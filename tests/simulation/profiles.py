@@ -125,6 +125,19 @@ PROFILES: dict[str, Profile] = {
         trouble=20.0,
         only={"by-hand": 8, "kill": 1, "clone-removed": 1},
     ),
+    "reports": Profile(
+        "builds die around their reports, and people prune; machines lose power",
+        commands=(("build", 12.0), ("order", 8.0), ("retry", 3.0), ("cancel", 1.0)),
+        burst=(1, 1, 2),
+        trouble=15.0,
+        idle=500.0,
+        patience=12,
+        steps=frozenset(
+            {"journal written", "request.json synced", "completion renamed", "completion kept", "enqueue"}
+            | {"reported", "removal", "look", "entries", "set removed", "artifacts kept"}
+        ),
+        only={"kill": 6, "power-loss": 4, "stop": 5, "partition": 2, "remote-down": 1, "outbox-full": 1},
+    ),
     "calm": Profile(
         "nothing goes wrong: what it costs", burst=(4, 6, 8), weather=0.0, idle=60.0, only={"-": 1}
     ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ from unittest.mock import patch
 
 from pipeline.operations import lease
 from pipeline.operations import pulse as pulses
+from pipeline.operations.heart import Heart
 from pipeline.operations.pulse import Pulse
 from pipeline.operations.site import Site
 from tests.simulation.scheduler import Program
@@ -103,8 +104,11 @@ class VirtualSite(Site):
     """A program's site on a virtual machine."""
 
     def __init__(self, node: Node, program: Program, *words: Any) -> None:
-        super().__init__(*words, machine=lambda: node.machine, boot=lambda: node.boot)
+        super().__init__(*words, step=node.disk_step, machine=lambda: node.machine, boot=lambda: node.boot)
         self.node, self.program = node, program
+
+    def make_heart(self, job_id: str, token: str, progress: Callable[[], dict[str, Any]]) -> Heart:
+        return VirtualHeart(self, job_id, token, progress)
 
     def make_pulse(self, *, own: bool = False) -> Pulse:
         return VirtualPulse(self.node, self.program, self)
@@ -127,6 +131,28 @@ class _Stop:
         if not self.set:
             self._node.step("sleep", seconds / self._node.rate)
         return self.set
+
+
+class VirtualHeart(Heart):
+    """The product's heart, whose thread is a strand; a beat that is under way at its end keeps nobody."""
+
+    def __init__(
+        self, site: VirtualSite, job_id: str, token: str, progress: Callable[[], dict[str, Any]]
+    ) -> None:
+        interval = site.settings.heartbeat_seconds
+        super().__init__(site.make_pulse(own=True), job_id, token, interval, site.random, progress)
+        self._site = site
+        stop: Any = _Stop(site.node)
+        self._stop = stop
+
+    def __enter__(self) -> Heart:
+        self._site.node.thread(self._site.program, self._run)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        stop: Any = self._stop
+        stop.set = True
+        self._pulse.stop(self._token)
 
 
 @contextmanager

@@ -203,6 +203,7 @@ class Witness:
         silence-was-true: who was seen silent was so, on the server, for that long, but for drift.
         """
         asked = self.asked.get(op)
+        self.world.keeping.landed(asked, request, outcome)
         own = asked is not None and asked.node not in self.odd_disks
         if asked is not None and own and asked.told is None and not self._holds(asked.node, op):
             violated("open-is-held", f"{op} ({request}) lands, and {asked.node} has forgotten that it asked")

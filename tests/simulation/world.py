@@ -16,12 +16,14 @@ from pipeline.records.builders import Builder
 from pipeline.records.builds import BuildConfig
 from pipeline.records.messages import Message
 from tests.simulation import actors
+from tests.simulation.builds import virtual_attempts
 from tests.simulation.checker import Checker, Link
 from tests.simulation.dice import Dice
 from tests.simulation.faults import AMBUSHES, FAULTS, VIRTUAL
 from tests.simulation.invariants import Violated, violated
+from tests.simulation.keeping import Keeping
 from tests.simulation.memo import memoised
-from tests.simulation.node import Node, VirtualClock, VirtualRandomness, VirtualStore
+from tests.simulation.node import Disk, Node, VirtualClock, VirtualRandomness, VirtualStore
 from tests.simulation.outside import Outside, Work
 from tests.simulation.profiles import PROFILES
 from tests.simulation.pulse import virtual_leases, virtual_pulses
@@ -94,6 +96,7 @@ class World:
         self.witness = Witness(self)
         self.checker = Checker(self)
         self.outside = Outside(self)
+        self.keeping = Keeping(self)
         self.hits: Counter[tuple[str, str]] = Counter()
         self.commands: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
@@ -166,6 +169,7 @@ class World:
             self.heal()
             return
         dice, self._asked = self._people, self.scheduler.now
+        self.keeping.maybe_prune()
         for _ in range(dice.pick(self.profile.burst)):
             self._left -= 1
             up = [node for node in self.nodes if not node.off]
@@ -295,7 +299,7 @@ class World:
             for program in list(node.programs.values()):
                 self.scheduler.go_on(program)
 
-    def restore_disk(self, node: Node, disk: bytes) -> None:
+    def restore_disk(self, node: Node, disk: Disk) -> None:
         """Puts a machine's disk back to a snapshot, and boots it."""
         if self.calm or node.off or node not in self.nodes:
             return
@@ -441,6 +445,7 @@ class World:
         open_ends = self._open_ends()
         if not open_ends:
             self.finished = True
+            self.keeping.at_the_end()
         elif self.scheduler.now > self._healed + max(HEALED_SECONDS, 2 * self.profile.longest_pause):
             self.finished = True
             violated("everything-ends", "; ".join(open_ends[:5]))
@@ -453,6 +458,7 @@ class World:
         for node in self.nodes:
             for row in node.disk.execute("select op, request from entries where outcome is null"):
                 ends.append(f"{node.name} holds {row[0]}: {row[1]}")
+            ends += [f"{node.name} keeps a report of {name}" for name in self.keeping.reports(node)]
             ends += [f"{name} goes on" for name in node.programs if ".agent." not in name]
         return ends
 
@@ -506,7 +512,7 @@ class _Direct:
 
 def play(plan: Plan, *, chatty: bool = False) -> Result:
     """Runs one plan."""
-    with memoised(), virtual_pulses(), virtual_leases():
+    with memoised(), virtual_pulses(), virtual_leases(), virtual_attempts():
         return World(plan, chatty=chatty).run()
 
 
