@@ -304,7 +304,8 @@ def plan_prune(
 def carry_out(plan: PrunePlan) -> int:
     """Removes what a plan says and returns how many sets and leftovers went.
 
-    A set is renamed out of sight first, so that a half-removed one is never listed, after a power loss either.
+    A set is renamed out of sight first, so that a half-removed one is never listed, nor after a power
+    loss.
     """
     count = 0
     for one in plan.remove:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.builds.artifact_sets import (
@@ -17,9 +18,11 @@ from pipeline.builds.artifact_sets import (
     verify,
 )
 from pipeline.errors import NotFound, UsageError
+from pipeline.operations import journal
 from pipeline.operations import site as sites
 from pipeline.operations.queue import archived
 from pipeline.operations.site import Site
+from pipeline.records.decisions import View
 from pipeline.records.locks import Token
 
 __all__ = ["ArtifactSet", "Problem", "PrunePlan", "check", "folder_of", "kept", "prune"]
@@ -66,29 +69,44 @@ def _problems(each: ArtifactSet) -> list[Problem]:
 def prune(site: Site, *, keep: int, really: bool) -> PrunePlan:
     """Plans, and with `really` carries out, the removal of old sets; never one that is referred to.
 
-    Open jobs refer to theirs, each builder's status to its last build, and the outbox to what it will report.
+    Open jobs refer to theirs, each builder's status to its last build, and journal and outbox of this machine
+    to what it has still to report.
     """
     if keep < 0:
         raise UsageError(f"Cannot keep {keep} builds.", remedy="Give a number, 0 or more.")
-    view = site.state().view
+    root = site.settings.artifacts
+    # The sets first, the ledger last: so it knows the job of every set that is listed. A report goes from the
+    # journal through the outbox into the ledger, and is met in one of them when they are read in this order.
+    sets, unfinished = list_sets(root), leftovers(root)
+    unreported = _unreported(site)
+    plan = _plan(site.state().view, sets, unfinished, keep, unreported)
+    if really:
+        carry_out(plan)
+    return plan
+
+
+def _unreported(site: Site) -> set[str]:
+    """Returns the jobs that this machine has still something to report of."""
+    jobs = {journal.job_of(folder) for folder in journal.attempts(site.settings.work)}
+    return jobs | {str(entry.request.get("job_id", "")) for entry in site.ledger.store.entries()}
+
+
+def _plan(
+    view: View, sets: Sequence[ArtifactSet], unfinished: Sequence[Path], keep: int, unreported: set[str]
+) -> PrunePlan:
+    """Decides what may go, by what the ledger says of jobs and builders."""
     jobs = sites.jobs(view).jobs
-    referenced = {j.id for j in jobs if not j.ended}
+    referenced = unreported | {j.id for j in jobs if not j.ended}
     for builder in sites.registry(view).builders:
         said = sites.status(view, builder.name)
         if said is not None and said.last_build is not None:
             referenced.add(said.last_build.id)
-    for entry in site.ledger.store.entries():
-        referenced |= {
-            str(entry.request.get("job_id", "")),
-            f"{entry.request.get('job_id')}.{entry.request.get('token')}",
-        }
     running = [j for j in jobs if j.status == "running"]
     # Only of jobs of THIS ledger: another's tokens tell nothing about the order.
     known = {j.id for j in jobs} | {j.id for _, j in archived(view)}
-    root = site.settings.artifacts
-    plan = plan_prune(
-        list_sets(root),
-        leftovers(root),
+    return plan_prune(
+        sets,
+        unfinished,
         keep=keep,
         referenced=referenced,
         running_since=min([j.started_at for j in running if j.started_at], default=None),
@@ -97,9 +115,6 @@ def prune(site: Site, *, keep: int, really: bool) -> PrunePlan:
         ),
         running_from=min([rank for j in running if (rank := _rank(j.token))], default=None),
     )
-    if really:
-        carry_out(plan)
-    return plan
 
 
 def _rank(token: str | None) -> Rank | None:

@@ -51,6 +51,11 @@ def folder_of(work: Path, job_id: str, attempt: int) -> Path:
     return work / "attempts" / f"{job_id}.{attempt}"
 
 
+def job_of(folder: Path) -> str:
+    """Returns the job of an attempt's folder, whatever is in it."""
+    return folder.name.rpartition(".")[0]
+
+
 def attempts(work: Path) -> list[Path]:
     """Returns the folders of all attempts that left something here."""
     place = work / "attempts"
@@ -95,7 +100,7 @@ def _told_by_report(folder: Path) -> AttemptRecord | None:
 
 
 def _make(folder: Path) -> None:
-    """Makes an attempt's folder so that a power loss leaves its name: what is in it is synced for nothing else."""
+    """Makes an attempt's folder so that its name outlives a power loss, as what is in it does."""
     folder.mkdir(parents=True, exist_ok=True)
     for above in (folder.parent, folder.parent.parent):
         flush_folder(above)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import timedelta
 
 from pipeline.builds import artifacts as store
+from pipeline.ledger.history import Standing
 from pipeline.operations import artifacts
+from pipeline.operations.recover import recover
 from pipeline.operations.site import Site
 from tests.operations.conftest import COMMIT, WHEN, MakeSite
-from tests.operations.test_recover import complete, start
+from tests.operations.test_attempt import keep
+from tests.operations.test_recover import complete, die, start
 
 
 def keep_set(site: Site, job_id: str, token: str, minutes: int) -> None:
@@ -36,6 +40,44 @@ def test_a_builders_last_build_stays(make_site: MakeSite) -> None:
     plan = artifacts.prune(one, keep=0, really=True)
     assert [each.manifest.job_id for each in plan.remove if each.manifest] == ["job_old"]
     assert sorted(each.name.split(".")[0] for each in artifacts.kept(one)) == ["job_last", "job_open"]
+
+
+def test_what_is_still_to_be_reported_stays(make_site: MakeSite) -> None:
+    """A build that others have overtaken keeps its set as long as its report is on this machine alone."""
+    one, two = make_site("build1"), make_site("build2")
+    token = start(one, "job_a")
+    keep_set(one, "job_a", token, 0)
+    keep(one, "job_a", token)
+    silent = {"kind": "job.requeue", "job_id": "job_a", "token": token, "reason": "silent"}
+    two.ask(silent, observations={"silence_seconds": 10_000})
+    two.ask({"kind": "job.cancel", "job_id": "job_a"})
+    assert artifacts.prune(one, keep=0, really=False).remove == ()
+    die(one)
+    back = make_site("build1", "p2")
+    assert recover(back).reported == ["job_a"]
+    gone = artifacts.prune(back, keep=0, really=False).remove
+    assert [each.manifest.job_id for each in gone if each.manifest] == ["job_a"]
+
+
+@dataclass
+class Overtaken(Site):
+    """A site on which another process builds just after the ledger was read."""
+
+    built: str = ""
+
+    def state(self, *, fresh: bool = True) -> Standing:
+        standing = super().state(fresh=fresh)
+        if not self.built:
+            self.built = "job_new"
+            keep_set(self, self.built, start(self, self.built), 0)
+        return standing
+
+
+def test_a_set_that_comes_while_the_ledger_is_read_stays(make_site: MakeSite) -> None:
+    """Nothing is removed of a job that the ledger did not have yet when it was asked."""
+    one = Overtaken(**vars(make_site("build1")))
+    assert artifacts.prune(one, keep=0, really=True).remove == ()
+    assert [each.name.split(".")[0] for each in artifacts.kept(one)] == ["job_new"]
 
 
 def test_what_was_granted_last_is_the_newest(make_site: MakeSite) -> None:

@@ -294,6 +294,30 @@ def test_a_report_that_cannot_be_read_holds_nothing_up(
     assert recover(back).damaged == []
 
 
+def test_a_removal_that_was_cut_short_is_nobodys_attempt(make_site: MakeSite) -> None:
+    """What is left of a reported attempt has a hidden name: no report is missed in it, and it goes later."""
+    one = make_site("build1")
+    folder = journal.folder_of(one.settings.work, "job_a", 1)
+    keep(one, "job_a", start(one, "job_a"))
+    half = folder.with_name(".removing-job_b.1")
+    (half / "completion").mkdir(parents=True)
+    assert [place.name for place in journal.attempts(one.settings.work)] == ["job_a.1"]
+    die(one)
+    found = recover(make_site("build1", "p2"))
+    assert (found.reported, found.damaged) == (["job_a"], [])
+    assert list(folder.parent.iterdir()) == []
+
+
+def test_another_builders_report_is_left_alone(make_site: MakeSite) -> None:
+    """A machine that has been given another name does not throw away what it has still to report."""
+    one = make_site("build1")
+    keep(one, "job_a", start(one, "job_a"))
+    die(one)
+    renamed = make_site("build2", "p2", place="build1")
+    assert recover(renamed).reported == []
+    assert recover(make_site("build1", "p3")).reported == ["job_a"]
+
+
 def test_a_report_outlives_the_note_of_its_attempt(make_site: MakeSite) -> None:
     """A good report beside a damaged note is sent: it says itself whose it is."""
     one = make_site("build1")

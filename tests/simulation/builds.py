@@ -104,6 +104,7 @@ def _collect(site: VirtualSite, job: Job, token: str, number: int, names: list[s
 def list_sets(root: Any) -> list[ArtifactSet]:
     """Stands for the product's, on a virtual disk: the sets, newest first."""
     sets = []
+    root.node.disk_step("sets listed")
     for folder in _folders(root):
         if not folder.name.startswith("."):
             path: Any = folder

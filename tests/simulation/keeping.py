@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from tests.simulation.witness import Asked
     from tests.simulation.world import World
 
-#: How often somebody prunes when somebody asks for something.
-_PRUNES = 0.1
-
 
 @dataclass(frozen=True)
 class Kept:
@@ -46,7 +43,7 @@ class Keeping:
 
     def maybe_prune(self) -> None:
         """Now and then somebody prunes on one of the machines, soon or a little later."""
-        if self._dice.chance(_PRUNES):
+        if self._dice.chance(self._world.profile.prunes):
             delay, keep = self._dice.pick((0.1, 20.0, 300.0)), self._dice.pick((0, 0, 0, 1, 2))
             self._world.scheduler.at(self._dice.around(delay), lambda: self._prune(keep))
 
@@ -73,15 +70,15 @@ class Keeping:
         kept = self._kept.get(str(request.get("token")))
         if kept is None or not outcome["ok"]:
             return
+        own = kept.node not in self._world.witness.odd_disks
         kind = request["kind"]
         if kind == "job.complete":
             self._reported.add(request["token"])
             differs = [name for name, value in kept.request.items() if request.get(name) != value]
-            if differs and kept.node not in self._world.witness.odd_disks:
+            if differs and own:
                 violated("report-is-kept", f"{request} is not what {kept.node} kept: {kept.request}")
-        elif kind == "job.requeue" and asked is not None and asked.node == kept.node:
-            if kept.node not in self._world.witness.odd_disks:
-                violated("report-is-kept", f"{kept.node} gives {request['job_id']} up and has its report")
+        elif kind == "job.requeue" and own and asked is not None and asked.node == kept.node:
+            violated("report-is-kept", f"{kept.node} gives {request['job_id']} up and has its report")
 
     def at_the_end(self) -> None:
         """report-is-kept, of every report: in the end the ledger has it."""

@@ -17,7 +17,8 @@ _COMMANDS = (
 class Profile:
     """Weights and times, in seconds. `only` are the faults with their weights, if not all as registered;
     `steps` those at which an ambush strikes, `patience` how many of them it may let pass. An agent looks
-    round the more seldom the longer nothing has happened, at least every `longest_pause`.
+    round the more seldom the longer nothing has happened, at least every `longest_pause`. `prunes` is how
+    often somebody prunes when somebody asks for something.
     """
 
     does: str
@@ -30,6 +31,7 @@ class Profile:
     weather: float = 0.5
     points: float = 1.0
     patience: int = 120
+    prunes: float = 0.1
     steps: frozenset[str] = frozenset()
     only: Mapping[str, float] = field(default_factory=dict)
 
@@ -131,12 +133,13 @@ PROFILES: dict[str, Profile] = {
         burst=(1, 1, 2),
         trouble=15.0,
         idle=500.0,
-        patience=12,
+        patience=4,
+        prunes=0.7,
         steps=frozenset(
-            {"journal written", "request.json synced", "completion renamed", "completion kept", "enqueue"}
-            | {"reported", "removal", "look", "entries", "set removed", "artifacts kept"}
+            {"journal written", "completion renamed", "completion kept", "enqueue", "reported"}
+            | {"removal", "sets listed", "entries", "set removed"}
         ),
-        only={"kill": 6, "power-loss": 4, "stop": 5, "partition": 2, "remote-down": 1, "outbox-full": 1},
+        only={"kill": 4, "power-loss": 3, "stop": 6, "partition": 1, "remote-down": 1, "outbox-full": 1},
     ),
     "calm": Profile(
         "nothing goes wrong: what it costs", burst=(4, 6, 8), weather=0.0, idle=60.0, only={"-": 1}

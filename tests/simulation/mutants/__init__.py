@@ -9,7 +9,8 @@ machine's part here.
 from tests.simulation.mutants import transactions  # isort: skip
 from tests.simulation.mutants import jobs, leases  # isort: skip
 from tests.simulation.mutants import recovery  # isort: skip
+from tests.simulation.mutants import machines  # isort: skip
 from tests.simulation.mutants import mail  # isort: skip
 from tests.simulation.mutants.registry import MUTANTS, planted
 
-__all__ = ["MUTANTS", "jobs", "leases", "mail", "planted", "recovery", "transactions"]
+__all__ = ["MUTANTS", "jobs", "leases", "machines", "mail", "planted", "recovery", "transactions"]
