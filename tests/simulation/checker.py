@@ -69,7 +69,7 @@ class Checker:
     def views_since(self, moment: float) -> Iterator[View]:
         """Yields the states that were the tip's at some time since a moment, the latest first."""
         for link in reversed(self.links):
-            yield self._standing(link)
+            yield self.standing(link)
             if link.landed < moment:
                 return
 
@@ -220,7 +220,7 @@ class Checker:
         paths_changed = changed_paths(base.tree, link.tree)
         before = base.state
         if last.foreign:
-            draft = Draft(self._standing(last), _EVIDENCE, _CONTEXT)
+            draft = Draft(self.standing(last), _EVIDENCE, _CONTEXT)
             before = State(draft.jobs, draft.locks, draft.ledger, draft.messages, draft.mailbox)
         return Step(
             commit=link.commit,
@@ -253,7 +253,7 @@ class Checker:
     def _recorded(self) -> Link:
         return next(link for link in reversed(self.links) if not link.foreign)
 
-    def _standing(self, link: Link) -> View:
+    def standing(self, link: Link) -> View:
         """Returns what a decision on a commit sees: by hand, the recorded state and what was adopted."""
         if not link.foreign:
             return link.tree

@@ -148,13 +148,15 @@ class VirtualPath:
             made.synced = data
 
     def rename(self, target: VirtualPath) -> None:
+        goes = target.name.startswith(".removing-") and self.parts[0] == "artifacts"
+        if goes:
+            self.node.disk_step("set removed")
         there, here = target.found(), self.found()
         if here is None:
             raise self._error(errno.ENOENT)
         if isinstance(there, Folder) and there.names:
             raise target._error(errno.ENOTEMPTY)
-        if target.name.startswith(".removing-") and self.parts[0] == "artifacts":
-            self.node.disk_step("set removed")
+        if goes:
             self.node.world.keeping.removes(self)
         del self.parent.folder().names[self.name]
         target.parent.folder().names[target.name] = here

@@ -119,10 +119,11 @@ class Keeping:
         last = self._world.checker.links[-1]
         if self._world.rewound:
             return None
-        if any(job.id == job_id and not job.ended for job in last.state.jobs.jobs):
+        view = self._world.checker.standing(last)
+        if any(job.id == job_id and not job.ended for job in sites.jobs(view).jobs):
             return "its job is open"
         for node in self._world.nodes:
-            said = sites.status(last.tree, node.builder)
+            said = sites.status(view, node.builder)
             if said is not None and said.last_build is not None and said.last_build.id == job_id:
                 return f"it is the last build of {node.builder}"
         return None
