@@ -64,8 +64,9 @@ def interval_for_budget(pushes_a_minute: float, builders: int, share: float = RE
 class Silence:
     """For how long one nonce was seen to stay the same: a value, which a store can keep.
 
-    It begins at the END of the first read that showed the nonce (None, no entry, is one), and anew with
-    another nonce, another boot, or a clock that went back.
+    It begins at the END of the first read that showed the nonce (None, no entry, is one), lasts to the
+    BEGINNING of the last, and begins anew with another nonce, another boot, or a clock that went back. So
+    however long its observer was held up, in a read or after it, nothing of that counts.
     """
 
     nonce: str | None
@@ -73,10 +74,13 @@ class Silence:
     until: float
     boot_id: str = ""
 
-    def feed(self, boottime: float, nonce: str | None, boot_id: str = "") -> Silence:
-        """Returns what is known after a read that ended at `boottime`."""
-        same = (nonce, boot_id) == (self.nonce, self.boot_id) and boottime >= self.until
-        return Silence(nonce, self.since if same else boottime, boottime, boot_id)
+    def feed(
+        self, ended: float, nonce: str | None, boot_id: str = "", *, begun: float | None = None
+    ) -> Silence:
+        """Returns what is known after a read that began and ended at these boot times, by default at once."""
+        if (nonce, boot_id) != (self.nonce, self.boot_id) or ended < self.until:
+            return Silence(nonce, ended, ended, boot_id)
+        return Silence(nonce, self.since, max(self.until, ended if begun is None else begun), boot_id)
 
     @property
     def seconds(self) -> float:

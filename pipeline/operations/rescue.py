@@ -30,11 +30,14 @@ def rescue(site: Site) -> list[str]:
     if not running:
         return []
     wanted = [paths.heartbeat_ref(job.assigned_to or "") for job in running]
+    begun = site.clock.boottime()
     beats = site.ledger.refs.beat_data(wanted)
+    read = begun, site.clock.boottime()
     rescued = []
     for job in running:
         token = job.token or ""
-        silence = _observe(site, token, _nonce(beats.get(paths.heartbeat_ref(job.assigned_to or "")), token))
+        nonce = _nonce(beats.get(paths.heartbeat_ref(job.assigned_to or "")), token)
+        silence = _observe(site, token, nonce, read)
         if silence.seconds < STALE_SECONDS:
             continue
         request = {"kind": "job.requeue", "job_id": job.id, "token": token, "reason": "its builder is silent"}
@@ -47,10 +50,11 @@ def rescue(site: Site) -> list[str]:
     return rescued
 
 
-def _observe(site: Site, token: str, nonce: str | None) -> Silence:
-    name, now = f"job/{token}", site.clock.boottime()
+def _observe(site: Site, token: str, nonce: str | None, read: tuple[float, float]) -> Silence:
+    """Keeps what a read from one boot time to another has shown; what came after it shows nothing."""
+    name, boot, (begun, ended) = f"job/{token}", site.boot(), read
     before = recall(site, name)
-    after = before.feed(now, nonce, site.boot()) if before else Silence(nonce, now, now, site.boot())
+    after = before.feed(ended, nonce, boot, begun=begun) if before else Silence(nonce, ended, ended, boot)
     keep(site, name, after)
     return after
 

@@ -97,6 +97,7 @@ class _Place:
         self._seen: dict[str, Silence] = {}
         self._said = ""
         self._next_renewal = self._next_look = 0.0
+        self._read = 0.0, 0.0
 
     # -- the queue -----------------------------------------------------------------------------------
 
@@ -162,7 +163,7 @@ class _Place:
         """Reads the ledger, now and then with the heartbeats. Returns what was granted, if it was."""
         beats: Beats | None = None
         if now >= self._next_look:
-            standing, beats = self._site.survey()
+            standing, beats = self._survey()
             self._next_look = now + _LOOK_SECONDS
         else:
             standing = self._site.state()
@@ -186,6 +187,13 @@ class _Place:
         mine = [x for x in sites.locks(standing.view).locks if granting_op(x.token) == self._op]
         tokens = {x.name: x.token for x in mine if x.token is not None}
         return Granted(tokens, [x.name for x in mine if x.predecessor]) if tokens else None
+
+    def _survey(self) -> tuple[Standing, Beats]:
+        """Reads ledger and heartbeats, and notes from when to when."""
+        begun = self._site.clock.boottime()
+        found = self._site.survey()
+        self._read = begun, self._site.clock.boottime()
+        return found
 
     # -- those before it -----------------------------------------------------------------------------
 
@@ -221,7 +229,7 @@ class _Place:
 
     def _glance(self) -> Granted | None:
         """One look by a process that does not wait. What it has seen is kept for the next one."""
-        standing, beats = self._site.survey()
+        standing, beats = self._survey()
         holders = self._holders(standing)
         if len(self._terms.names) > 1 or not holders:
             return None
@@ -251,9 +259,10 @@ class _Place:
         return found
 
     def _observe(self, name: str, nonce: str | None, lock: str | None = None) -> Silence:
-        now, boot = self._site.clock.boottime(), self._site.boot()
+        """Takes in what the last read has shown. Whatever was waited for since then is no silence."""
+        (begun, ended), boot = self._read, self._site.boot()
         before = self._seen.get(name) or (self._recall(lock, name) if lock else None)
-        after = before.feed(now, nonce, boot) if before else Silence(nonce, now, now, boot)
+        after = before.feed(ended, nonce, boot, begun=begun) if before else Silence(nonce, ended, ended, boot)
         self._seen[name] = after
         return after
 

@@ -229,11 +229,13 @@ def test_trust_ends_before_the_challengers_patience() -> None:
             assert stopped < silence_needed(ttl) / 1.01 + 1e-9
 
 
-def test_silence_begins_at_the_end_of_the_first_read() -> None:
+def test_silence_lasts_from_the_end_of_the_first_read_to_the_beginning_of_the_last() -> None:
     """A nonce that changes, a boot, or a clock that went back begins it anew."""
     seen = Silence("n1", 10.0, 10.0, "boot").feed(50.0, "n1", "boot")
     assert (seen.seconds, seen.is_silent(30.0), seen.is_silent(40.0)) == (40.0, True, False)
     assert seen.feed(60.0, "n2", "boot").seconds == 0.0
+    assert seen.feed(90.0, "n1", "boot", begun=55.0).seconds == 45.0
+    assert seen.feed(90.0, "n2", "boot", begun=55.0) == Silence("n2", 90.0, 90.0, "boot")
     assert seen.feed(60.0, "n1", "other boot").seconds == 0.0
     assert seen.feed(49.0, "n1", "boot").seconds == 0.0
     assert seen.feed(60.0, None, "boot").seconds == 0.0

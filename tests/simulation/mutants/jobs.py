@@ -36,7 +36,7 @@ mutant(
 )
 
 
-def _by_age(site: Any, token: str, nonce: Any) -> Silence:
+def _by_age(site: Any, token: str, nonce: Any, read: Any) -> Silence:
     jobs = rescue.sites.jobs(site.state(fresh=False).view).jobs
     ages = [(site.clock.now() - job.started_at).total_seconds() for job in jobs if job.token == token]
     return Silence(nonce, 0.0, max(ages, default=0.0) + rescue.STALE_SECONDS / 2)
