@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from pipeline.edge.clock import ManualClock
+from pipeline.edge.memory_refs import MemoryRefs, MemoryRemote
 from pipeline.operations import queue
 from pipeline.operations.pulse import Pulse
 from pipeline.operations.rescue import rescue
@@ -38,6 +41,35 @@ def test_a_beating_builder_is_left_alone(make_site: MakeSite, clock: ManualClock
         pulse.renew("leases", {token: f"nonce-{number}"})
         assert look(two) == []
         clock.advance(301)
+
+
+class HeldUp(MemoryRefs):
+    """A port whose process is stopped for six minutes when the heartbeats were read."""
+
+    def __init__(self, remote: MemoryRemote, clock: ManualClock) -> None:
+        super().__init__(remote)
+        self._clock = clock
+
+    def beat_data(self, refs: Collection[str]) -> dict[str, bytes]:
+        found = super().beat_data(refs)
+        self._clock.advance(360)
+        return found
+
+
+def test_50_what_a_challenger_waits_for_is_no_silence(
+    make_site: MakeSite, clock: ManualClock, remote: MemoryRemote
+) -> None:
+    """Who was stopped after a read does not know what its holder did meanwhile, and says nothing of it."""
+    one, two = make_site("build1"), make_site("build2")
+    token = start(one, "job_a")
+    Pulse(one.ledger.store.folder / "pulse", one.ledger.refs, "build1", clock, one.processes).renew(
+        "leases", {token: "nonce"}
+    )
+    assert look(two) == []
+    two.ledger.refs = HeldUp(remote, clock)
+    assert look(two) == []
+    clock.advance(1)
+    assert look(two) == ["job_a"]
 
 
 def test_wall_clocks_are_not_compared(make_site: MakeSite, clock: ManualClock) -> None:
