@@ -20,13 +20,10 @@ from typing import Any, cast
 from tests.cluster.faults import MOUNTED, REAL, STOPPED, on_in
 from tests.cluster.mounts import can_mount
 from tests.cluster.mutants import MUTANTS
-from tests.cluster.plan import Plan, Result
+from tests.cluster.plan import ENOUGH_SECONDS, Plan, Result
 from tests.cluster.run import play
 from tests.proof import records
 from tests.simulation.runs import coverage, unhit
-
-#: Who makes trouble for so many seconds strikes with every fault of the seed until it has hit.
-ENOUGH_SECONDS = 15.0
 
 
 @dataclass

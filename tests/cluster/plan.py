@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 from tests.cluster.faults import REAL, STOPPED
 
+#: Who makes trouble for so many seconds strikes with every fault of the seed until it has hit.
+ENOUGH_SECONDS = 15.0
+
 
 @dataclass(frozen=True)
 class Plan:

@@ -22,7 +22,7 @@ from tests.cluster import between, closing, faults, mounts, repository
 from tests.cluster.chain import Violated
 from tests.cluster.coverage import Coverage, Notes
 from tests.cluster.nodes import Cluster, Node, Slot
-from tests.cluster.plan import Plan, Result
+from tests.cluster.plan import ENOUGH_SECONDS, Plan, Result
 from tests.cluster.speed import Bare
 from tests.simulation.dice import Dice
 from tests.simulation.invariants import violated
@@ -30,7 +30,7 @@ from tests.sshd import start_sshd
 
 #: What kills are drawn besides: everything else comes less often.
 KILLS = ("kill", "leader-killed")
-#: Trouble goes on for up to so many times as long while a fault has hit nothing.
+#: In a run that is long enough, trouble lasts up to so many times as long while a fault has hit nothing.
 LONGEST = 2.0
 #: Within so many seconds after everything was mended, everybody has an answer and has ended.
 HEALED_SECONDS = 90.0
@@ -278,7 +278,9 @@ class Run:
     def _work(self) -> None:
         """Lets all work under trouble; for longer if a fault has not hit yet, up to a limit."""
         begun = time.monotonic()
-        until, latest = begun + self.plan.seconds, begun + self.plan.seconds * LONGEST
+        until = latest = begun + self.plan.seconds
+        if self.plan.seconds >= ENOUGH_SECONDS:
+            latest = begun + self.plan.seconds * LONGEST
         self.at(0.5, self._next_trouble)
         self.at(0.5, self._next_kill)
         while time.monotonic() < (until if self.coverage.done else latest):
