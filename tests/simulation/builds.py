@@ -105,9 +105,9 @@ def list_sets(root: Any) -> list[ArtifactSet]:
     """Stands for the product's, on a virtual disk: the sets, newest first."""
     sets = []
     root.node.disk_step("sets listed")
-    for folder in _folders(root):
-        if not folder.name.startswith("."):
-            path: Any = folder
+    for names in sorted(_sets(root)):
+        if names[2][0] != ".":
+            folder = path = root / "/".join(names)
             if not (folder / MANIFEST).exists():
                 violated("sets-are-whole", f"{folder} has no manifest")
             sets.append(ArtifactSet(path, _load((folder / MANIFEST).read_bytes()), None, 1))
@@ -116,18 +116,19 @@ def list_sets(root: Any) -> list[ArtifactSet]:
 
 def leftovers(root: VirtualPath) -> list[VirtualPath]:
     """Stands for the product's: what processes that are gone have left unfinished."""
-    return [one for one in _folders(root) if one.name.startswith(".") and not _maker_lives(one)]
+    living = root.node.programs
+    hidden = [names for names in _sets(root) if names[2][0] == "."]
+    return [root / "/".join(names) for names in hidden if names[2].split("-")[1] not in living]
 
 
-def _folders(root: VirtualPath) -> list[VirtualPath]:
-    builders = sorted(root.iterdir()) if root.is_dir() else []
+def _sets(root: VirtualPath) -> list[tuple[str, str, str]]:
+    """Returns builder, branch and name of every set, and of what is to become or was one."""
     return [
-        one for builder in builders for group in sorted(builder.iterdir()) for one in sorted(group.iterdir())
+        (builder, branch, name)
+        for builder, branches in root.folder().names.items()
+        for branch, sets in branches.names.items()
+        for name in sets.names
     ]
-
-
-def _maker_lives(folder: VirtualPath) -> bool:
-    return folder.name.split("-")[1] in folder.node.programs
 
 
 # ---------------------------------------------------------------- in the product's place

@@ -31,7 +31,7 @@ class Profile:
     weather: float = 0.5
     points: float = 1.0
     patience: int = 120
-    prunes: float = 0.1
+    prunes: float = 0.05
     steps: frozenset[str] = frozenset()
     only: Mapping[str, float] = field(default_factory=dict)
 
