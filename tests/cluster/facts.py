@@ -162,7 +162,7 @@ class Facts:
     def check_works(self, promised: bool) -> None:
         """work-never-overlaps, on CLOCK_BOOTTIME; each stamp is of a moment at which the lease was trusted.
 
-        Not promised after a rewind. fence: whoever works later has the greater token.
+        Not promised after a rewind. Whoever works later has the greater token: a smaller one's work is over.
         """
         if not promised:
             return
@@ -175,7 +175,7 @@ class Facts:
                         f"{lock}: {second} works at {two[0]:.3f}, {first} from {one[0]:.3f} to {one[1]:.3f}",
                     )
                 if Token.parse(second) <= Token.parse(first):
-                    violated("tokens-increase", f"{lock}: {second} works after {first}")
+                    violated("work-never-overlaps", f"{lock}: {second} works after {first}, which is newer")
 
 
 def _same(told: dict[str, Any], there: dict[str, Any]) -> bool:
