@@ -31,7 +31,7 @@ from tests.sshd import start_sshd
 #: What kills are drawn besides: everything else comes less often.
 KILLS = ("kill", "leader-killed")
 #: In a run that is long enough, trouble lasts up to so many times as long while a fault has hit nothing.
-LONGEST = 2.0
+LONGEST = 2.5
 #: Within so many seconds after everything was mended, everybody has an answer and has ended.
 HEALED_SECONDS = 90.0
 
