@@ -83,7 +83,7 @@ mutant(
     (
         Silence,
         "feed",
-        instead(lambda self, boottime, nonce, boot_id="": Silence(nonce, self.since, boottime, boot_id)),
+        instead(lambda self, ended, nonce, boot_id="", **read: Silence(nonce, self.since, ended, boot_id)),
     ),
 )
 mutant(
