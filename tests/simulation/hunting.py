@@ -26,7 +26,6 @@ TABLE = Path(__file__).with_name("mutants.json")
 #: Mutants that need three rare things in a row, and the attack that does them.
 DIRECTED = (
     "search-once", "reborn-unseen", "no-compare", "no-doubt", "joins-any-repair", "unknown-is-new",
-    "drain-gives-up",
 )  # fmt: skip
 #: Invariants of which it is shown that nothing else notices what they do, one of each part.
 WITHOUT = (

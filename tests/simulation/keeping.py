@@ -78,6 +78,8 @@ class Keeping:
             if differs and own:
                 violated("report-is-kept", f"{request} is not what {kept.node} kept: {kept.request}")
         elif kind == "job.requeue" and own and asked is not None and asked.node == kept.node:
+            if any(node.name == kept.node and _waits(node, request["token"]) for node in self._world.nodes):
+                return  # result-goes-first tells of it
             violated("report-is-kept", f"{kept.node} gives {request['job_id']} up and has its report")
 
     def at_the_end(self) -> None:
@@ -100,9 +102,7 @@ class Keeping:
             violated("referenced-artifacts-stay", f"{name} is removed on {node.name}, although {why}")
 
     def _wanted_here(self, node: Node, job_id: str, token: str) -> str | None:
-        asked = "select count(*) from entries where outcome is null and request like ?"
-        waits = f'%"kind": "job.complete"%"token": "{token}"%'
-        if node.disk.execute(asked, (waits,)).fetchone()[0]:
+        if _waits(node, token):
             return "its report waits in the outbox"
         if any(name.rpartition(".")[0] == job_id for name in self.attempts(node)):
             return "its attempt has still to report"
@@ -127,3 +127,10 @@ class Keeping:
             if said is not None and said.last_build is not None and said.last_build.id == job_id:
                 return f"it is the last build of {node.builder}"
         return None
+
+
+def _waits(node: Node, token: str) -> bool:
+    """Says whether a report under a token waits in a machine's outbox."""
+    asked = "select count(*) from entries where outcome is null and request like ?"
+    waits = f'%"kind": "job.complete"%"token": "{token}"%'
+    return bool(node.disk.execute(asked, (waits,)).fetchone()[0])

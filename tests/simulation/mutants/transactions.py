@@ -12,6 +12,7 @@ from pipeline.coordination import reducer
 from pipeline.ledger import chain
 from pipeline.ledger.branch import Branch
 from pipeline.ledger.leader import Leader
+from pipeline.operations import journal, recover
 from tests.ledger import mutants as old
 from tests.simulation import world as worlds
 from tests.simulation.mutants.registry import instead, mutant, taken_over
@@ -42,7 +43,20 @@ for _name, _part, _profile in (
     taken_over(_name, _part, _profile, **_instead)
 taken_over("attached-lives-on", "store", "two-leaders", owner=VirtualProcesses)
 taken_over("epoch-plus-one", "refs", "rewinds", owner=VirtualRandomness)
-taken_over("drain-gives-up", "recovery", "losses")
+mutant(
+    "drain-gives-up",
+    "recovery",
+    "losses",
+    f"{old.MUTANTS['drain-gives-up'].text}; of kept reports it knows nothing",
+    *[(owner, word, make) for (owner, word), make in old.MUTANTS["drain-gives-up"].changes.items()],
+    (recover, "_report_kept", instead(lambda site, found: _thrown_away(site))),
+)
+
+
+def _thrown_away(site: Any) -> None:
+    for folder in journal.attempts(site.settings.work):
+        journal.remove(folder)
+
 
 _counter = itertools.count()
 mutant(
