@@ -146,7 +146,7 @@ class ChainChecker(Checker):
     def states_between(self, first: str | None, last: str) -> list[Any]:
         """Returns what decisions saw, on each commit from `first` (None: the beginning) to `last`."""
         begin = self.where[first] if first is not None else 0
-        return [self._standing(link) for link in self.links[begin : self.where[last] + 1]]
+        return [self.standing(link) for link in self.links[begin : self.where[last] + 1]]
 
     def _alive(self, process: str) -> bool:
         """Says whether a process certainly lived when its loss was asked for."""

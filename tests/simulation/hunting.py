@@ -32,7 +32,7 @@ WITHOUT = (
     "trees-compute-again",
     "tokens-increase",
     "work-never-overlaps",
-    "jobs-are-conserved",
+    "executions-are-accounted-for",
     "marks-are-ones-own",
     "history-grows-by-facts",
     "open-is-held",
