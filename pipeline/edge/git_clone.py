@@ -20,7 +20,7 @@ from pipeline.edge.git_objects import EMPTY_TREE, LARGEST_OBJECT_BYTES, Object, 
 from pipeline.edge.git_remote import GitRemote
 from pipeline.edge.identity import boot_id
 from pipeline.edge.process import Finished
-from pipeline.errors import StoreError
+from pipeline.errors import LedgerNoSpace, StoreError
 from pipeline.records import paths
 
 _FETCH = ("--no-tags", "--no-write-fetch-head", "--no-auto-maintenance")
@@ -118,10 +118,7 @@ class GitClone:
                 Path(place).parent.mkdir(parents=True, exist_ok=True)
                 Path(temporary).replace(place)
         except OSError as exc:
-            raise StoreError(
-                f"The clone {self.folder} cannot be written: {exc.strerror}.",
-                remedy="Free space there, and give this user write access; nothing was lost.",
-            ) from exc
+            raise self._unwritable(str(exc.strerror)) from exc
 
     def _loose(self, oid: str, limit: int) -> Object | None:
         """Returns an object that is a whole loose file; not what its head says is larger than `limit`."""
@@ -154,9 +151,20 @@ class GitClone:
         return self._remote.git(self.folder, words, input=input, check=check)
 
     def fetch(self, refs: Iterable[str], *options: str) -> None:
-        """Brings refs of the remote. Raises the LedgerError that git's words mean."""
+        """Brings refs of the remote. Raises LedgerError by git's words, StoreError for a full disk here."""
         words = [*_STREAMED, "fetch", "--quiet", *options, *_FETCH, self._remote.address, *refs]
-        self._remote.ask(self.folder, words)
+        try:
+            self._remote.ask(self.folder, words)
+        except LedgerNoSpace as exc:
+            if "remote: " in exc.message:
+                raise
+            raise self._unwritable("No space left on device") from exc  # a fetch writes here, not there
+
+    def _unwritable(self, why: str) -> StoreError:
+        return StoreError(
+            f"The clone {self.folder} cannot be written: {why}.",
+            remedy="Free space there, and give this user write access; nothing was lost.",
+        )
 
     def ensure(self) -> None:
         """Makes the clone on first use; after a reboot, which may have been a power loss, mends it first."""

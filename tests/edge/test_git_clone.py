@@ -10,7 +10,8 @@ import pytest
 from pipeline.edge.git_clone import GitClone
 from pipeline.edge.git_objects import make
 from pipeline.edge.git_remote import GitRemote
-from pipeline.errors import StoreError
+from pipeline.edge.process import Finished
+from pipeline.errors import LedgerNoSpace, PipelineError, StoreError
 
 REF = "refs/heads/ledger"
 ONE, TWO = make("blob", b"one"), make("blob", b"two")
@@ -55,3 +56,29 @@ def test_a_whole_clone_that_came_meanwhile_is_kept(tmp_path: Path) -> None:
     _clone(place)._clear_remnant()
     assert other.git(["cat-file", "-p", ONE.oid]).stdout == b"one"
     assert [each.name for each in tmp_path.iterdir()] == ["clone.git"]
+
+
+@pytest.mark.parametrize(
+    ("said", "error", "message"),
+    [
+        (
+            "fatal: unable to write loose object file: No space left on device",
+            StoreError,
+            "cannot be written",
+        ),
+        ("remote: fatal: unable to create: No space left on device", LedgerNoSpace, "refused"),
+    ],
+)
+def test_a_fetch_that_fills_the_disk_here_blames_nobody_else(
+    tmp_path: Path, said: str, error: type[PipelineError], message: str
+) -> None:
+    """Git says the same of both disks; only what the remote said is its own."""
+
+    class Full(GitRemote):
+        def ask(self, folder: Path, words: list[str]) -> Finished:
+            raise self.meaning(Finished(("git",), 128, b"", said.encode(), 0.1))
+
+    clone = GitClone(tmp_path / "clone.git", Full("host:ledger.git", 5.0), REF)
+    with pytest.raises(error, match=message) as caught:
+        clone.fetch([REF])
+    assert type(caught.value) is error
