@@ -74,6 +74,16 @@ class Silence:
     until: float
     boot_id: str = ""
 
+    @classmethod
+    def observed(
+        cls, before: Silence | None, nonce: str | None, boot_id: str, read: tuple[float, float]
+    ) -> Silence:
+        """Returns what is known after a read from one boot time to another, by what was known `before`."""
+        begun, ended = read
+        if before is None:
+            return cls(nonce, ended, ended, boot_id)
+        return before.feed(ended, nonce, boot_id, begun=begun)
+
     def feed(
         self, ended: float, nonce: str | None, boot_id: str = "", *, begun: float | None = None
     ) -> Silence:

@@ -131,7 +131,7 @@ def write_completion(
         _make(folder)
     making = folder / f"completion.{os.getpid()}"
     shutil.rmtree(making, ignore_errors=True)
-    making.mkdir(parents=True)
+    making.mkdir()
     for name, data in {**payloads, _REQUEST: dump_json(request)}.items():
         _write_synced(making / name, data)
         step(f"{name} synced")

@@ -52,9 +52,8 @@ def rescue(site: Site) -> list[str]:
 
 def _observe(site: Site, token: str, nonce: str | None, read: tuple[float, float]) -> Silence:
     """Keeps what a read from one boot time to another has shown; what came after it shows nothing."""
-    name, boot, (begun, ended) = f"job/{token}", site.boot(), read
-    before = recall(site, name)
-    after = before.feed(ended, nonce, boot, begun=begun) if before else Silence(nonce, ended, ended, boot)
+    name = f"job/{token}"
+    after = Silence.observed(recall(site, name), nonce, site.boot(), read)
     keep(site, name, after)
     return after
 

@@ -260,9 +260,8 @@ class _Place:
 
     def _observe(self, name: str, nonce: str | None, lock: str | None = None) -> Silence:
         """Takes in what the last read has shown. Whatever was waited for since then is no silence."""
-        (begun, ended), boot = self._read, self._site.boot()
         before = self._seen.get(name) or (self._recall(lock, name) if lock else None)
-        after = before.feed(ended, nonce, boot, begun=begun) if before else Silence(nonce, ended, ended, boot)
+        after = Silence.observed(before, nonce, self._site.boot(), self._read)
         self._seen[name] = after
         return after
 

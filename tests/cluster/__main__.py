@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -20,29 +19,17 @@ from typing import Any, cast
 from tests.cluster.faults import MOUNTED, REAL, STOPPED, on_in
 from tests.cluster.mounts import can_mount
 from tests.cluster.mutants import MUTANTS
-from tests.cluster.plan import ENOUGH_SECONDS, Plan, Result
+from tests.cluster.plan import ENOUGH_SECONDS, Counts, Plan, Result
 from tests.cluster.run import play
 from tests.proof import records
 from tests.simulation.runs import coverage, unhit
 
 
 @dataclass
-class Total:
+class Total(Counts):
     """What many runs come to."""
 
     runs: int = 0
-    transactions: int = 0
-    commits: int = 0
-    kills: int = 0
-    answers: int = 0
-    unknown: int = 0
-    stamps: int = 0
-    active_seconds: float = 0.0
-    measured: int = 0
-    bare_pushes: int = 0
-    bare_seconds: float = 0.0
-    hits: Counter[tuple[str, str]] = field(default_factory=Counter)
-    errors: Counter[str] = field(default_factory=Counter)
     failures: list[Result] = field(default_factory=list)
     #: The faults that were on in a seed, and those in one that was long enough for all it has.
     on: set[str] = field(default_factory=set)
@@ -180,7 +167,9 @@ def run_all(options: argparse.Namespace) -> Total:
             try:
                 result = pipe.recv()
             except EOFError:
-                result = Result(plan, "no-defect", "the controller itself failed; see above")
+                result = Result(
+                    plan=plan, violated="no-defect", detail="the controller itself failed; see above"
+                )
             if result is None:
                 running[pipe] = (process, plan, False)
                 continue

@@ -39,19 +39,15 @@ class Plan:
 
 
 @dataclass
-class Result:
-    """What came of one run."""
+class Counts:
+    """What is counted, in one run or in many."""
 
-    plan: Plan
-    violated: str | None = None
-    detail: str = ""
     transactions: int = 0
     commits: int = 0
     kills: int = 0
     answers: int = 0
     unknown: int = 0
     stamps: int = 0
-    seconds: float = 0.0
     active_seconds: float = 0.0
     #: Transactions while trouble was made, if bare pushes took turns with them.
     measured: int = 0
@@ -59,5 +55,14 @@ class Result:
     bare_seconds: float = 0.0
     hits: Counter[tuple[str, str]] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass
+class Result(Counts):
+    """What came of one run."""
+
+    plan: Plan = field(kw_only=True)
+    violated: str | None = None
+    detail: str = ""
     asked: Counter[str] = field(default_factory=Counter)
     story: list[str] = field(default_factory=list)

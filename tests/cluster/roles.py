@@ -58,11 +58,16 @@ def run(worker: Worker, role: str) -> None:
 # ---------------------------------------------------------------- writers
 
 
+def _beside_builds() -> bool:
+    """Says whether real builds run on this machine too."""
+    return "CLUSTER_BUILDS" in os.environ
+
+
 def write(worker: Worker) -> None:
     """Asks for one thing."""
     dice, site = worker.dice, worker.site
     # Real builds find no gap between the pushes of writers who never wait.
-    worker.pause(0.4 * dice.fraction() if "CLUSTER_BUILDS" in os.environ else 0.0)
+    worker.pause(0.4 * dice.fraction() if _beside_builds() else 0.0)
     name = dice.weighted((("send", 0.80), ("start", 0.06), ("mark", 0.06), ("rare", 0.08)))
     if name == "send":
         others = [b.name for b in sites.registry(site.state(fresh=False).view).builders]
@@ -78,7 +83,7 @@ def write(worker: Worker) -> None:
                 "body": "branch ExternalNew, commit 0123456789, 8 packages\n" * (1 + dice.below(4)),
             }
         )
-    elif name == "start" and "CLUSTER_BUILDS" not in os.environ:
+    elif name == "start" and not _beside_builds():
         jobs = sites.jobs(site.state(fresh=False).view).jobs
         if sum(not job.ended for job in jobs) < _OPEN_JOBS:
             site.ask(
@@ -138,7 +143,7 @@ def build(worker: Worker) -> None:
                 return
     finally:
         lock.release()
-        if "CLUSTER_BUILDS" in os.environ:  # real builds want the machine, too, and their own jobs
+        if _beside_builds():  # real builds want the machine, too, and their own jobs
             worker.pause(2.0 + 2.0 * dice.fraction())
 
 

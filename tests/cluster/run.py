@@ -43,7 +43,7 @@ class Run:
         self, plan: Plan, folder: Path, address: str = "", environment: dict[str, str] | None = None
     ):
         self.plan = plan
-        self.result = Result(plan)
+        self.result = Result(plan=plan)
         self.hits = self.result.hits
         remote = folder / "remote.git"
         environment = {**(environment or os.environ), "CLUSTER_PATIENT": "1" * (plan.seconds >= closing.LONG)}
@@ -263,7 +263,6 @@ class Run:
         finally:
             self.cluster.close()
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
-        self.result.seconds = time.monotonic() - self._begun
         return self.result
 
     def _keep(self) -> None:

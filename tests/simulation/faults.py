@@ -244,7 +244,8 @@ def _rewind(world: World, dice: Dice) -> None:
     if lost:
         world.hit("remote-restored", "remote")
     if lost and dice.chance(0.3):
-        world.scheduler.at(dice.pick((5.0, 60.0)), lambda: world.put_back(lost))
+        tip = world.server.tip
+        world.scheduler.at(dice.pick((5.0, 60.0)), lambda: world.put_back(lost, tip))
 
 
 def _server_power(world: World, dice: Dice) -> None:

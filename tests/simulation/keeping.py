@@ -39,7 +39,6 @@ class Keeping:
         self._dice = Dice(world.seed, "prune")
         self._kept: dict[str, Kept] = {}
         self._reported: set[str] = set()
-        self.removed = 0
 
     def maybe_prune(self) -> None:
         """Now and then somebody prunes on one of the machines, soon or a little later."""
@@ -94,7 +93,6 @@ class Keeping:
 
     def removes(self, folder: VirtualPath) -> None:
         """referenced-artifacts-stay, at the moment when a set goes."""
-        self.removed += 1
         node, name = folder.node, folder.name
         job_id, _, token = name.partition(".")
         why = self._wanted_here(node, job_id, token) or self._wanted_by_ledger(job_id)

@@ -351,10 +351,9 @@ class World:
         self.server.put(target)
         return lost
 
-    def put_back(self, lost: list[Link]) -> None:
-        """Somebody pushes what was lost, if nobody has gone on without it."""
-        before = self.server.commit(lost[0].commit).parents
-        if self.server.tip in before and self.server.tip == self.checker.links[-1].commit:
+    def put_back(self, lost: list[Link], tip: str | None) -> None:
+        """Somebody pushes what was lost, if nobody has gone on from the tip without it."""
+        if self.server.tip == tip:
             self.tell("remote: what was lost is pushed back")
             self.server.put(lost[-1].commit)
             self.checker.put_back(lost)
