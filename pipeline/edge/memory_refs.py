@@ -21,9 +21,10 @@ from pipeline.edge.git_objects import (
 from pipeline.edge.ref_store import BEAT_BYTES, Pushed, Unread, beat_objects
 from pipeline.errors import LedgerUnreachable
 
-#: What a fault may do to one request: nothing, lose it before the server has it, lose the answer, or keep
-#: the request under way until the remote's `arrive` is called, whatever became of its sender.
-Fault = Literal["none", "lost", "unanswered", "delayed"]
+#: What a fault may do to one request: nothing, lose it before the server has it, lose the answer, keep the
+#: request under way until the remote's `arrive` is called, whatever became of its sender, or keep a copy of
+#: it under way so, whatever becomes of the request itself.
+Fault = Literal["none", "lost", "unanswered", "delayed", "doubled"]
 
 
 class MemoryRemote:
@@ -89,6 +90,9 @@ class MemoryRefs:
         fault = self.remote.fault("push")
         if fault == "lost":
             return Pushed("unknown", LedgerUnreachable("The request was lost."))
+        if fault == "doubled":
+            self.remote.objects.update(self.local)
+            self.remote.delayed.append(lambda: self.remote.move(self.ref, commit, expected))
         refused = self.remote.refuse(self.ref)
         if refused is not None:
             return refused

@@ -4,13 +4,14 @@ Whoever of the builder's processes holds the leader's lock drains all entries in
 commit). `Leader.drain` is the whole algorithm; its steps:
 
     1. look: the entries, the writer id and the last tip seen, as of one moment
-    2. settle what is in the chain already; drop what nobody waits for and what was never pushed
+    2. settle what is in the chain already; drop what nobody waits for and no push can bring any more
     3. decide the others on that tip, without fetching; what may be on its way for a dead asker is withdrawn
     4. nothing to write, and no push of these entries can still land: answer, if a read of the tip begun
        after the requests is that tip
     5. otherwise write the commit, note the attempt durably, push it with a lease on its parent
-    6. landed: answered.  stale: fetch and begin again.  refused: read before believing it.
-       unknown: push it again while this process waits; whoever comes later begins at 1
+    6. landed: answered.  stale: fetch and begin again.  refused: read before believing it, and tell it.
+       unknown: push it again while this process waits; whoever comes later begins at 1.
+       Whatever was said of a push, a copy of it may be under way: only a tip past its parent ends the doubt
 
 Two pushes of one entry, by whomever, are commits on the same parent, of which one lands at most, or the
 later one is decided on a state in which the earlier is looked up. So nothing but the entries outlives a
@@ -168,7 +169,8 @@ class Leader:
             return None
         attached = [e for e in outbox.entries if e.kind == "attached" and e.asker != self._me]
         gone = [e for e in attached if not self._processes.alive(e.asker)]
-        dropped = [self._store.drop(entry.sequence) for entry in gone if entry.doubt is None]
+        dead = [entry for entry in gone if entry.doubt != standing.tip]  # none of their pushes can land
+        dropped = [self._store.drop(entry.sequence, entry.version) for entry in dead]
         if any(dropped):
             return None
         entries = [replace(e, request=withdrawal(e)) if e in gone else e for e in outbox.entries]
@@ -244,9 +246,9 @@ class Leader:
         """Pushes a commit until its outcome is known. True: it is in the chain.
 
         A push that races with its own success is refused in the same words as a lock left behind, or as
-        stale; what stands on the remote then is the only proof.
+        stale; what stands on the remote then is the only proof. A refusal is told at once, and believed of
+        the push that it answers; the entries stay in doubt, for a copy of that push may come through.
         """
-        uncertain = False
         while True:
             self.counts.pushes += 1
             pushed = self._refs.push(plan.commit, plan.tip)
@@ -259,10 +261,7 @@ class Leader:
                 if plan.adopts is not None:
                     self._tell_exposed(plan.adopts)
                 return True
-            if pushed.kind != "unknown":
-                break
-            uncertain = True
-            if not isinstance(pushed.error, LedgerUnreachable):
+            if pushed.kind != "unknown" or not isinstance(pushed.error, LedgerUnreachable):
                 break
             if self._clock.boottime() >= until:
                 raise OutcomeUnknown(
@@ -271,8 +270,6 @@ class Leader:
                 ) from pushed.error
             self._clock.sleep(min(1.0, max(0.05, (until - self._clock.boottime()) / 8)))
             self._store.leader_lock.show_life(self._clock.boottime())
-        if not uncertain:
-            self._store.clear_attempt(plan.versions, {e.sequence: e.doubt for e in plan.entries})
         self.counts.lost_races += pushed.kind == "stale"
         believed = tries >= _LOCKED_TRIES or not isinstance(pushed.error, LedgerRefLocked)
         if pushed.error is None or not believed:

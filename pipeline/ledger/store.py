@@ -2,16 +2,17 @@
 
                begin_attempt                  settle                    take
     enqueue ──► waiting ──────────► doubtful ───────────► answered ───────────► (gone)
-                 │ │  ▲              │  ▲ │                  ▲
-                 │ │  └──────────────┘  └─┘ begin_attempt    │
-                 │ │   clear_attempt                         │
-                 │ └─────────────────────────────────────────┘
-                 │     answer_unpushed (a refusal), settle (found in the chain)
-                 └──► (gone)  drop (an attached entry whose asker is gone, never pushed)
+                 │ │                 │ │ ▲ │                 ▲
+                 │ │                 │ │ └─┘ begin_attempt   │
+                 │ └─────────────────│─┴─────────────────────┘
+                 │                   │  answer_unpushed (a refusal), settle (found in the chain)
+                 └───────────────────┴──► (gone)  drop (an attached entry whose asker is gone, and
+                                                  that was never pushed, or can no longer land)
 
 *Doubtful* with `doubt` = P: a push of a commit on parent P that holds the entry was begun, and may be applied
 as long as the branch stands at P. So the doubt ends by itself: a later tip either has the entry in its
 completion records or will never have it from that push. A push on the same P that lands settles it as well.
+No answer to the push ends it before: one that was refused, or came too late, may have been sent twice.
 
 Every arrow is one SQLite transaction that compares the entry's version and raises it: a compare-and-swap
 between all processes of the builder. The lock of the leader only saves work.
@@ -153,12 +154,6 @@ class Store:
                     return False
         return True
 
-    def clear_attempt(self, versions: Mapping[int, int], doubts: Mapping[int, str | None]) -> None:
-        """doubtful -> as before the attempt, for one that the remote has turned down in so many words."""
-        with self.database.write() as db:
-            for sequence, version in versions.items():
-                _move(db, sequence, version + 1, doubt=doubts[sequence])
-
     def settle(
         self, writer: str, outcomes: Mapping[str, dict[str, Any]], landed: tuple[str, str] | None = None
     ) -> None:
@@ -188,10 +183,15 @@ class Store:
                 for sequence, version in versions.items():
                     _move(db, sequence, version, outcome=_json(outcomes[sequence]))
 
-    def drop(self, sequence: int) -> bool:
-        """waiting -> gone, for an attached entry whose asker is gone. False: it was pushed, or answered."""
+    def drop(self, sequence: int, dead: int | None = None) -> bool:
+        """waiting -> gone, for an attached entry whose asker is gone. False: it was pushed, or answered.
+
+        doubtful -> gone as well with `dead`, the version at which a leader found that its push is dead: the
+        mark has left its parent, and the chain lacks it. False then also for one that has moved since.
+        """
+        over = "doubt is null" if dead is None else f"version={dead:d}"
         with self.database.write() as db:
-            return _remove(db, sequence, "outcome is null and doubt is null")
+            return _remove(db, sequence, f"outcome is null and {over}")
 
     def disown(self, sequence: int) -> None:
         """Notes that nobody waits for this entry any more; whoever drains or delivers next deals with it."""

@@ -15,7 +15,7 @@ import struct
 #: What a worker may be at, by number. The names are those of the ports' own methods.
 STEPS = (
     *("start", "between", "enqueue", "look", "answer", "lead", "fetch", "survey", "read", "write"),
-    *("begin_attempt", "push", "pushed", "clear_attempt", "settle", "answer_unpushed", "drop", "disown"),
+    *("begin_attempt", "push", "pushed", "settle", "answer_unpushed", "drop", "disown"),
     *("take", "rebirth", "accept_rewind", "advance_tip", "told", "beat", "waits", "works", "builds"),
     *("recovers", "polls", "invokes"),
 )

@@ -16,7 +16,6 @@ from typing import Any, cast
 from pipeline.coordination import adoption, reducer
 from pipeline.edge.git_objects import EMPTY_TREE, Commit, Object, parse_commit
 from pipeline.ledger import chain
-from pipeline.records.locks import Token
 from tests.simulation.checker import NEWEST, Checker
 from tests.simulation.invariants import Step, Violated, violated
 from tests.simulation.node import Node
@@ -83,20 +82,6 @@ def line_of(objects: Objects, tip: str, by_hand: Mapping[str, str]) -> list[str]
         found.append(before)
 
 
-def never_told(tokens: Mapping[str, str], lost: set[str], asked: Mapping[str, Any]) -> list[str]:
-    """Returns the tokens of commits that were lost which the same operation may be given once more.
-
-    `tokens` maps each to its commit. Its asker had no answer, so the operation is pushed again, with its id,
-    on the chain that is there now; who was told of a token works under it, and that one never comes again.
-    """
-    found = []
-    for text, commit in tokens.items():
-        ours = asked.get(Token.parse(text).op)
-        if commit in lost and ours is not None and (ours.told is None or ours.tip not in lost):
-            found.append(text)
-    return found
-
-
 class ChainChecker(Checker):
     """The virtual cluster's checker, over a chain that is there already. Its clock counts commits."""
 
@@ -107,6 +92,7 @@ class ChainChecker(Checker):
         self._asked: Mapping[str, Any] = told["asked"]
         self._odd: set[str] = told["odd"]
         self._moment = 0.0
+        self._lost: set[str] = set()
         shim = SimpleNamespace(
             server=SimpleNamespace(objects=objects, commit=objects.commit, contains=lambda tip, oid: False),
             scheduler=SimpleNamespace(now=0.0),
@@ -127,10 +113,8 @@ class ChainChecker(Checker):
             self.begin(line[0])
         common = max(at for at, oid in enumerate(line) if oid in self.where)
         if common < len(self.links) - 1:
-            lost = {link.commit for link in self.links[common + 1 :]}
+            self._lost |= {link.commit for link in self.links[common + 1 :]}
             self.rewound(line[common])
-            for text in never_told(self.history.tokens, lost, self._asked):
-                del self.history.tokens[text]
         for before, oid in zip(line[common:], line[common + 1 :], strict=False):
             self._shim.scheduler.now = float(len(self.links))
             if oid in by_hand:
@@ -142,6 +126,16 @@ class ChainChecker(Checker):
                 times = [self._asked[op].since for op in requeues if op in self._asked]
                 self._moment = min(times, default=float("inf"))
                 self.landed(oid, before)
+
+    def untold(self, op: str, commit: str) -> bool:
+        """Says whether a rewind lost a commit and who asked for an operation was told nothing on its chain.
+
+        Nobody knows here which tips a machine saw, only what it told of: its answers name their tips.
+        """
+        ours = self._asked.get(op)
+        if commit in self.where or ours is None:
+            return False
+        return ours.told is None or ours.tip not in self._lost
 
     def states_between(self, first: str | None, last: str) -> list[Any]:
         """Returns what decisions saw, on each commit from `first` (None: the beginning) to `last`."""
@@ -173,4 +167,4 @@ class ChainChecker(Checker):
         super()._facts(step, cast(Node, SimpleNamespace(name=name)), adopting)
 
 
-__all__ = ["ChainChecker", "Objects", "Violated", "line_of", "never_told"]
+__all__ = ["ChainChecker", "Objects", "Violated", "line_of"]

@@ -12,7 +12,8 @@ import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -20,7 +21,7 @@ from pipeline.edge.procfs import all_stats, environment_of
 from tests.cluster import between
 from tests.cluster.__main__ import Total, arguments, plan_of, report
 from tests.cluster.board import KILL, STEPS, Board
-from tests.cluster.chain import never_told
+from tests.cluster.chain import ChainChecker, Objects
 from tests.cluster.coverage import MOST, Coverage, Notes
 from tests.cluster.facts import Asked
 from tests.cluster.faults import MOUNTED, ODD, REAL, STRIKES, on_in
@@ -176,14 +177,20 @@ def test_every_fault_is_struck_until_it_has_hit() -> None:
 def test_a_grant_that_nobody_was_told_may_be_made_again() -> None:
     """After a rewind the same operation gets its token once more, unless its asker was told of the first."""
 
-    def asked(told: dict[str, Any] | None, tip: str | None) -> Asked:
-        return Asked("op", "n1", 0.0, "lock", {}, {}, "process", None, told, tip)
+    def untold(told: dict[str, Any] | None, tip: str | None, commit: str = "old") -> bool:
+        asked = {"a": Asked("op", "n1", 0.0, "lock", {}, {}, "process", None, told, tip)}
+        checker = ChainChecker(
+            cast(Objects, SimpleNamespace(commit=None)),
+            {"tried": {}, "last_alive": {}, "asked": asked, "odd": set()},
+        )
+        checker.where["kept"] = 0
+        checker._lost = {"old", "older"}
+        return checker.untold("a", commit)
 
-    tokens, lost = {"1.2.a": "old", "1.3.b": "kept"}, {"old", "older"}
-    assert never_told(tokens, lost, {"a": asked(None, None), "b": asked(None, None)}) == ["1.2.a"]
-    assert never_told(tokens, lost, {"a": asked({"ok": True}, "new")}) == ["1.2.a"]
-    assert never_told(tokens, lost, {"a": asked({"ok": True}, "older")}) == []
-    assert never_told(tokens, lost, {}) == []
+    assert untold(None, None)
+    assert untold({"ok": True}, "new")
+    assert not untold({"ok": True}, "older")
+    assert not untold(None, None, "kept")
 
 
 def test_what_is_said_of_a_fault_is_counted(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ from tests.cluster.board import Board
 from tests.simulation.dice import Dice
 
 _BEFORE = (
-    *("look", "answer", "begin_attempt", "clear_attempt", "settle", "answer_unpushed", "drop", "disown"),
+    *("look", "answer", "begin_attempt", "settle", "answer_unpushed", "drop", "disown"),
     *("take", "rebirth", "accept_rewind", "advance_tip"),
 )
 _OF_REFS = ("fetch", "survey", "write", "beat")

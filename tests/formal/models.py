@@ -81,7 +81,7 @@ def _mutant(model: str, bounds: str, breaks: str, nodes: int = 2, search: Search
 
 MUTANTS = [
     _mutant(_T, "REFUSED_WHILE_OPEN KILLS=0 UNKNOWNS=1", "refused-never-applied"),
-    _mutant(_T, "LOOKUP_LEFT_OUT LEADERS=1 KILLS=0", "applied-once"),
+    _mutant(_T, "LOOKUP_LEFT_OUT LEADERS=1 KILLS=0", "refused-never-applied"),
     _mutant(_T, "CACHED_TIP LEADERS=1 KILLS=0 UNKNOWNS=0", "refusal-was-true"),
     _mutant(_T, "NOT_COMPARED KILLS=0 UNKNOWNS=0", "refused-never-applied"),
     _mutant(_T, "NUMBERED_AT_DRAIN KILLS=0 UNKNOWNS=1", "acknowledged-is-applied"),

@@ -87,10 +87,10 @@ byte dead, ended;
 /* ---- leaders: what each has decided on what it saw */
 byte pl[ACTORS], pok[ACTORS], pwd[ACTORS]; /* entries; those with success; those decided as a withdrawal */
 byte preg[ACTORS], pfloor[ACTORS];
-byte pd_old[ACTORS], pd_tip[ACTORS], fresh[ACTORS];
+byte fresh[ACTORS];
 byte rb, rl[ACTORS];     /* has read the remote, which is the mark still; the entries that were there then */
 byte lcur;               /* plans whose parent is the mark */
-byte uncertain, again, commits, want;
+byte again, commits, want;
 
 /* ---- ghosts: for the invariants only */
 byte told_no, could_refuse;
@@ -228,8 +228,8 @@ inline forget_plan(p) {
 #endif
     :: else
     fi;
-    pd_old[p] = 0; pd_tip[p] = 0; fresh[p] = 0;
-    lcur = lcur & ~B(p); uncertain = uncertain & ~B(p);
+    fresh[p] = 0;
+    lcur = lcur & ~B(p);
     if :: tip_of == p -> tip_of = NOBODY :: else fi
 }
 
@@ -421,7 +421,7 @@ inline plan(s, p) {
 #ifdef DROPPED_ALTHOUGH_PUSHED /* an entry that may still land is dropped when its asker goes */
             o = open[s] & attached & GONE(s);
 #else
-            o = open[s] & attached & GONE(s) & ~d_old[s] & ~d_tip[s];
+            o = open[s] & attached & GONE(s) & ~d_tip[s]; /* never pushed, or by a push that is dead */
 #endif
             if :: o != 0 -> r = o; move(s, NOBODY, r); remove(s, r); again = again | B(p) :: else fi
         fi;
@@ -521,8 +521,6 @@ inline begin_attempt(s, p) {
 #else
         :: (pl[p] & ~fresh[p]) == 0 ->
 #endif
-            pd_old[p] = pl[p] & d_old[s];
-            pd_tip[p] = pl[p] & d_tip[s];
             if
             :: lcur & B(p) -> d_tip[s] = d_tip[s] | pl[p]; d_old[s] = d_old[s] & ~pl[p]
             :: else -> d_old[s] = d_old[s] | pl[p]
@@ -533,26 +531,18 @@ inline begin_attempt(s, p) {
     }
 }
 
-/* Store.clear_attempt, for a push that was turned down in so many words, and was never unanswered. */
-inline clear_attempt(s, p) {
+/* Step 6, refused or stale: the words are of one push; a copy of it may be under way, so the doubt stays. */
+inline turned_down(s, p) {
     d_step {
-        if
-#ifdef DOUBT_FORGOTTEN /* a second push that is turned down speaks for the first */
-        :: true ->
-            pd_old[p] = 0; pd_tip[p] = 0;
+#ifdef DOUBT_FORGOTTEN /* a push that is turned down in so many words counts as dead */
+        o = pl[p] & fresh[p] & open[s];
+        d_tip[s] = d_tip[s] & ~o;
+        d_old[s] = d_old[s] & ~o;
+        move(s, p, o)
 #else
-        :: !(uncertain & B(p)) ->
+        skip
 #endif
-            o = pl[p] & fresh[p] & open[s];
-            d_tip[s] = d_tip[s] & ~o;
-            d_old[s] = (d_old[s] & ~o) | (o & pd_old[p]);
-            if
-            :: lcur & B(p) -> d_tip[s] = d_tip[s] | (o & pd_tip[p])
-            :: else -> d_old[s] = d_old[s] | (o & pd_tip[p])
-            fi;
-            move(s, p, o)
-        :: else
-        fi TIDY
+        TIDY
     }
 }
 
@@ -763,14 +753,15 @@ PUSH:
     :: atomic { !(remok & B(p)) && tip_of == p -> goto LANDED }
     :: atomic { !(remok & B(p)) && tip_of != p ->
             if
-            :: ALONE(p, s) -> clear_attempt(s, p); d_step { forget_plan(p); want = want | B(p) TIDY } goto LOOK
+            :: ALONE(p, s) -> turned_down(s, p); d_step { forget_plan(p); want = want | B(p) TIDY } goto LOOK
             :: else -> goto STALE
             fi
         }
-    :: atomic { unknowns > 0 -> unknowns--; uncertain = uncertain | B(p) }
-    :: atomic { unknowns > 0 && (remok & B(p)) -> unknowns--; uncertain = uncertain | B(p); d_step { apply(p) TIDY } }
-    :: atomic { unknowns > 0 && (remok & B(p)) -> unknowns--; uncertain = uncertain | B(p); late = late | B(p) }
+    :: atomic { unknowns > 0 -> unknowns-- }
+    :: atomic { unknowns > 0 && (remok & B(p)) -> unknowns--; d_step { apply(p) TIDY } }
+    :: atomic { unknowns > 0 && (remok & B(p)) -> unknowns--; late = late | B(p) }
     :: atomic { hooks > 0 -> hooks--; goto REFUSED }
+    :: atomic { hooks > 0 && (remok & B(p)) && p < ASKERS -> hooks--; late = late | B(p); goto REFUSED }
     fi;
     /* No answer came: the same commit again, or patience is at its end. */
     if
@@ -784,19 +775,19 @@ LANDED:
     fi;
 STALE:
     if
-    :: atomic { clear_attempt(s, p) }
+    :: atomic { turned_down(s, p) }
     fi;
     if
     :: atomic { d_step { read_remote(s); forget_plan(p) TIDY } goto LOOK }
     fi;
 REFUSED:
     if
-    :: atomic { clear_attempt(s, p) }
+    :: atomic { turned_down(s, p) }
     fi;
     /* The branch is read before the words are believed. */
     if
     :: atomic {
-            d_step { read_remote(s) TIDY }
+            d_step { read_remote(s); if :: !(remok & B(p)) -> late = late & ~B(p) :: else fi TIDY }
             if
             :: (remok & B(p)) && p < ASKERS -> die(p); goto END
             :: else -> d_step { forget_plan(p) TIDY } goto LOOK

@@ -26,7 +26,7 @@ from pipeline.ledger.chain import read_state
 from pipeline.ledger.history import history
 from tests.ledger.toy import LOG, CountedRandomness, Node, begin, invariant
 
-_WATCHED = {"look", "begin_attempt", "clear_attempt", "settle", "answer_unpushed", "rebirth", "advance_tip"}
+_WATCHED = {"look", "begin_attempt", "settle", "answer_unpushed", "rebirth", "advance_tip"}
 _WATCHED |= {"push", "fetch", "write", "tip", "take", "drop", "disown", "answer", "enqueue"}
 
 
@@ -133,7 +133,8 @@ class World:
     def _fault(self, step: str) -> Fault:
         if self.calm or self.dice.random() > 0.25:
             return "none"
-        return self.dice.choice(["lost", "unanswered", "delayed"]) if step == "push" else "lost"
+        kinds: list[Fault] = ["lost", "unanswered", "delayed", "doubled"]
+        return self.dice.choice(kinds) if step == "push" else "lost"
 
     def _refuse(self, ref: str) -> Pushed | None:
         if self.calm or self.dice.random() > 0.04:

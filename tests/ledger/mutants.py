@@ -17,7 +17,7 @@ from unittest.mock import patch
 from pipeline.edge.git_clone import GitClone
 from pipeline.edge.git_objects import make_commit, write_tree
 from pipeline.edge.living_lock import LivingLock
-from pipeline.errors import LedgerRewound, PipelineError
+from pipeline.errors import LedgerRewound, OutcomeUnknown, PipelineError
 from pipeline.ledger import branch, chain, history, store
 from pipeline.ledger.branch import Branch
 from pipeline.ledger.leader import Leader
@@ -256,6 +256,28 @@ mutant(
     "refused-early",
     "a refusal is given before the commit that it rests on landed",
     (Leader, "_carry", _refuse_early),
+)
+
+
+def _ends_doubt(real: Any) -> Any:
+    def carry(self: Leader, plan: Any, tries: int, until: float) -> bool:
+        try:
+            return bool(real(self, plan, tries, until))
+        except OutcomeUnknown:
+            raise
+        except PipelineError:
+            with self._store.database.write() as db:
+                for entry in plan.entries:
+                    store._move(db, entry.sequence, entry.version + 1, doubt=entry.doubt)
+            raise
+
+    return carry
+
+
+mutant(
+    "refusal-ends-doubt",
+    "a push that the remote has turned down in so many words counts as dead",
+    (Leader, "_carry", _ends_doubt),
 )
 mutant(
     "no-doubt",

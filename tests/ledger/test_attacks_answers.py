@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 from pipeline.edge.ref_store import Pushed
-from pipeline.errors import LedgerRefused, OutcomeUnknown
+from pipeline.errors import (
+    LedgerError,
+    LedgerNoSpace,
+    LedgerRefused,
+    LedgerUnreachable,
+    OutcomeUnknown,
+)
 from tests.ledger.test_attacks_numbers import Killed, World, kill
 from tests.ledger.toy import Between, Node, faults, invariant
 
@@ -183,6 +189,97 @@ def test_22_hook_refuses_while_the_first_push_runs(tmp_path: Path) -> None:
     invariant("the-attack-works", two.owner() == "one", two.owner())
     one.ledger.deliver()
     invariant("no-orphan-grant", two.owner() is None, two.owner())
+
+
+def turn_down(world: World, error: LedgerError) -> None:
+    """Lets the remote refuse one push, of which a copy stays under way, and take all later ones."""
+    faults(world.remote, "doubled")
+    verdicts = [Pushed("refused", error)]
+    world.remote.refuse = lambda ref: verdicts.pop() if verdicts else None
+
+
+def test_51_copy_of_a_refused_push_lands(tmp_path: Path) -> None:
+    """A refusal of one push is told at once; nothing stays granted when a copy of that push lands later."""
+    world = World(tmp_path)
+    one, two = world.node("one"), world.node("two")
+    one.append("a")
+    turn_down(world, LedgerNoSpace("The remote's disk is full."))
+    begun, pushes = one.clock.boottime(), one.ledger.counts.pushes
+    with pytest.raises(LedgerNoSpace, match="disk is full"):
+        one.hold("one")
+    assert (one.clock.boottime(), one.ledger.counts.pushes) == (begun, pushes + 1)
+    assert world.remote.arrive()
+    invariant("the-attack-works", two.owner() == "one", two.owner())
+    one.ledger.deliver()
+    invariant("no-orphan-grant", two.owner() is None, two.owner())
+    assert one.store.entries() == []
+
+
+def test_51_refused_push_costs_the_next_command_no_push(tmp_path: Path) -> None:
+    """What was refused is taken back in the next command's own push; the copy then finds its parent gone."""
+    world = World(tmp_path)
+    one = world.node("one")
+    one.append("a")
+    turn_down(world, LedgerRefused("not now"))
+    with pytest.raises(LedgerRefused, match="not now"):
+        one.hold("one")
+    pushes = one.ledger.counts.pushes
+    assert one.append("b")["ok"]
+    assert one.ledger.counts.pushes == pushes + 1
+    assert not world.remote.arrive()
+    invariant("no-orphan-grant", one.owner() is None, one.owner())
+    one.ledger.deliver()
+    assert one.store.entries() == []
+
+
+def test_51_late_answer_to_a_copy_is_not_the_pushs_own(tmp_path: Path) -> None:
+    """Told that it came too late, and then cut off from the remote, an asker leaves its request in the
+    outbox: that may be the answer to a copy of a push that landed.
+    """
+    world = World(tmp_path)
+    one, two = world.node("one"), world.node("two")
+    one.append("a")
+    two.ids()
+    push = one.refs.real.push
+
+    def late(commit: str, expected: str | None) -> Pushed:
+        push(commit, expected)
+        two.append("b")
+        answered = push(commit, expected)
+        world.remote.fault = lambda step: "lost"
+        return answered
+
+    one.refs.real.push = late
+    with pytest.raises(LedgerUnreachable):
+        one.hold("one")
+    one.refs.real.push = push
+    world.remote.fault = lambda step: "none"
+    invariant("the-attack-works", two.owner() == "one", two.owner())
+    one.ledger.deliver()
+    invariant("no-orphan-grant", two.owner() is None, two.owner())
+
+
+def test_51_remote_that_keeps_refusing_keeps_nobody_in_doubt(tmp_path: Path) -> None:
+    """Once the branch has moved, whoever moved it, nothing that was refused before stays in the outbox,
+    although this builder's own pushes go on being refused.
+    """
+    world = World(tmp_path)
+    one, two = world.node("one"), world.node("two")
+    one.append("a")
+    for number in range(3):
+        world.remote.refuse = lambda ref: Pushed("refused", LedgerRefused("not you"))
+        for _ in range(2):
+            with pytest.raises(LedgerRefused, match="not you"):
+                one.hold("one")
+        assert len(one.store.entries()) == 2
+        with pytest.raises(LedgerRefused, match="not you"):
+            one.ledger.deliver()
+        world.remote.refuse = lambda ref: None
+        two.append(f"b{number}")
+        world.remote.refuse = lambda ref: Pushed("refused", LedgerRefused("not you"))
+        one.ids()
+        one.ledger.deliver()
+        assert one.store.entries() == []
 
 
 def test_22_refusal_beside_a_mate_that_was_lost(tmp_path: Path) -> None:

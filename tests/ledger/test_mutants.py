@@ -33,6 +33,7 @@ KILLS: list[tuple[Callable[[Path], None], str, str]] = [
     (answers.test_22_hook_refuses_while_the_first_push_runs, "drop-pushed", "no-orphan-grant"),
     (answers.test_22_refusal_beside_a_mate_that_was_lost, "refused-early", "refused-is-true"),
     (answers.test_37_refusal_while_a_push_of_a_dead_leader_may_land, "no-doubt", "refused-never-applied"),
+    (answers.test_51_copy_of_a_refused_push_lands, "refusal-ends-doubt", "no-orphan-grant"),
     (history.test_23_merge_by_hand_hides_the_ledgers_side, "first-parents", "chain-holds"),
     (history.test_23_amended_copy_is_no_transaction, "unbound-record", "state-is-not-adopted"),
     (history.test_24_rewind_and_the_same_number_again, "counted-ops", "tokens-differ"),

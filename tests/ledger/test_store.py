@@ -70,12 +70,16 @@ def test_moved_entry_is_not_answered_unpushed(store: Store) -> None:
 
 
 def test_pushed_entry_is_not_dropped(store: Store) -> None:
-    """An attached entry that may be in the ledger stays in the outbox when its asker goes."""
+    """An attached entry that may be in the ledger stays in the outbox when its asker goes, until a leader
+    finds that its push is dead, if none has moved it since.
+    """
     number = ask(store, "a", "attached")
+    seen = versions(store)[number]
     store.begin_attempt("parent", "first", versions(store))
     assert not store.drop(number)
-    store.clear_attempt({number: 0}, {number: None})
-    assert store.drop(number)
+    assert not store.drop(number, seen)
+    assert store.drop(number, versions(store)[number])
+    assert store.entries() == []
 
 
 def test_rebirth_is_of_what_was_seen(store: Store) -> None:

@@ -101,10 +101,12 @@ def do(options: argparse.Namespace) -> int:
 
     def tick(total: Total) -> None:
         text = f"\r{total.runs} runs, {total.transactions} transactions, {len(total.failures)} failures"
-        print(text, end="", file=sys.stderr, flush=True)
+        if sys.stderr.isatty():
+            print(text, end="", file=sys.stderr, flush=True)
 
     total = run_all(choice, options.mutant, tick)
-    print(file=sys.stderr)
+    if sys.stderr.isatty():
+        print(file=sys.stderr)
     lines = [*coverage(total.hits, choice.faults), counts(total), *failures(total, options.mutant)]
     if unhit := total.unhit(choice.faults):
         lines.append(f"never hit: {', '.join(unhit)}")

@@ -30,14 +30,16 @@ _FILES = (paths.JOBS, paths.LOCKS, paths.LEDGER, paths.MESSAGES, paths.MAILBOX)
 class Link:
     """One commit of the chain, and what its tree holds."""
 
-    __slots__ = ("commit", "foreign", "highest", "landed", "ops", "record", "state", "tree")
+    __slots__ = ("commit", "foreign", "highest", "ops", "record", "recorded", "state", "tree")
 
-    def __init__(self, commit: str, tree: TreeView, state: State, landed: float) -> None:
-        self.commit, self.tree, self.state, self.landed = commit, tree, state, landed
+    def __init__(self, commit: str, tree: TreeView, state: State) -> None:
+        self.commit, self.tree, self.state = commit, tree, state
         self.record: Transaction | None = None
         self.ops: list[str] = []
         self.highest = Token(0, 0, "-")
         self.foreign = False
+        #: Of one that was made by hand, the last recorded one below it.
+        self.recorded: Link | None = None
 
 
 class Checker:
@@ -46,6 +48,8 @@ class Checker:
     def __init__(self, world: World) -> None:
         self.world = world
         self.links: list[Link] = []
+        #: Every tip that ever stood, and since when; what a rewind lost stood until then.
+        self._stood: list[tuple[float, Link]] = []
         self.where: dict[str, int] = {}
         self.applied: dict[str, dict[str, Any]] = {}
         self.abandoned: dict[str, dict[str, Any]] = {}
@@ -63,14 +67,15 @@ class Checker:
     def begin(self, commit: str) -> None:
         """Starts with the ledger's first commit."""
         tree = TreeView(self._refs.read, self._commit(commit).tree)
-        self.links.append(Link(commit, tree, self._state(tree, None), self.world.scheduler.now))
+        self.links.append(Link(commit, tree, self._state(tree, None)))
         self.where[commit] = 0
+        self._stands()
 
     def views_since(self, moment: float) -> Iterator[View]:
         """Yields the states that were the tip's at some time since a moment, the latest first."""
-        for link in reversed(self.links):
+        for since, link in reversed(self._stood):
             yield self.standing(link)
-            if link.landed < moment:
+            if since < moment:
                 return
 
     # ------------------------------------------------------------ what moves the branch
@@ -85,10 +90,8 @@ class Checker:
         if record is None:
             violated("only-transactions-land", f"{commit[:10]} carries no record that is bound to it")
             return
-        link = Link(
-            commit, TreeView(self._refs.read, record.tree, last.tree), last.state, self.world.scheduler.now
-        )
-        base = last if not last.foreign else self._recorded()
+        link = Link(commit, TreeView(self._refs.read, record.tree, last.tree), last.state)
+        base = last.recorded or last
         link.state, link.record = self._state(link.tree, base), record
         problem = recompute(self._refs, record, self.world.decide, self.world.adopt)
         if problem:
@@ -110,13 +113,15 @@ class Checker:
         self._epochs(step)
         link.highest = self._highest(step)
         self._append(link)
+        self._stands()
 
     def foreign(self, commit: str) -> None:
         """Somebody committed by hand on the tip."""
         last = self.links[-1]
-        link = Link(commit, last.tree, last.state, self.world.scheduler.now)
-        link.foreign, link.highest = True, last.highest
+        link = Link(commit, last.tree, last.state)
+        link.foreign, link.highest, link.recorded = True, last.highest, last.recorded or last
         self._append(link)
+        self._stands()
 
     def rewound(self, commit: str) -> None:
         """The remote lost everything after a commit of the chain."""
@@ -127,6 +132,7 @@ class Checker:
             del self.where[link.commit]
         del self.links[position + 1 :]
         self.history.rewind(position)
+        self._stands()
 
     def put_back(self, link: list[Link]) -> None:
         """The remote has again what it had lost."""
@@ -134,6 +140,18 @@ class Checker:
             for op in each.ops:
                 self.applied[op] = self.abandoned.pop(op)
             self._append(each)
+        self._stands()
+
+    def untold(self, op: str, commit: str) -> bool:
+        """Says whether a rewind lost a commit before the machine that asked for an operation had seen it.
+
+        Then nobody was told what it granted to the operation, nor has worked under it: to that machine the
+        push never landed, and landing once more is its first landing.
+        """
+        return commit not in self.where and not self.world.witness.has_seen(op, commit)
+
+    def _stands(self) -> None:
+        self._stood.append((self.world.scheduler.now, self.links[-1]))
 
     def _append(self, link: Link) -> None:
         self.where[link.commit] = len(self.links)
@@ -194,12 +212,19 @@ class Checker:
                 )
 
     def _epochs(self, step: Step) -> None:
-        """epochs-differ: every repair begins an epoch that no other ever began."""
+        """epochs-differ: every repair begins an epoch that no other ever began, nor itself in sight of anyone
+        who asked for it.
+        """
         epoch = step.after.ledger.epoch
         if epoch != step.before.ledger.epoch:
-            if epoch < step.before.ledger.epoch or self.history.epochs.get(epoch, step.commit) != step.commit:
+            op = next((e.op for e in step.record.entries if _begins(e.outcome) == epoch), "")
+            begun = self.history.epochs.setdefault(epoch, [])
+            again = [one for one in begun if one[1] != step.commit]
+            if epoch < step.before.ledger.epoch or any(
+                one != op or not self.untold(op, commit) for one, commit in again
+            ):
                 violated("epochs-differ", f"{step.commit[:10]} begins epoch {epoch} again")
-            self.history.epochs[epoch] = step.commit
+            begun.append((op, step.commit))
 
     def _highest(self, step: Step) -> Token:
         highest = step.highest
@@ -208,7 +233,7 @@ class Checker:
         before = {e.token for e in (*step.before.jobs.jobs, *step.before.locks.locks)}
         for each in (*step.after.jobs.jobs, *step.after.locks.locks):
             if each.token and each.token not in before:
-                self.history.tokens[each.token] = step.commit
+                self.history.tokens.setdefault(each.token, set()).add(step.commit)
                 token = Token.parse(each.token)
                 if (token.epoch, token.counter) > (highest.epoch, highest.counter):
                     highest = token
@@ -234,6 +259,7 @@ class Checker:
             highest=last.highest,
             by_hand=last.foreign,
             alive=self.world.alive,
+            untold=self.untold,
         )
 
     def _state(self, tree: TreeView, like: Link | None) -> State:
@@ -250,21 +276,23 @@ class Checker:
             old.mailbox if same[4] else draft.mailbox,
         )
 
-    def _recorded(self) -> Link:
-        return next(link for link in reversed(self.links) if not link.foreign)
-
     def standing(self, link: Link) -> View:
         """Returns what a decision on a commit sees: by hand, the recorded state and what was adopted."""
-        if not link.foreign:
+        base = link.recorded
+        if base is None:
             return link.tree
-        position = self.where[link.commit]
-        base = next(each for each in reversed(self.links[: position + 1]) if not each.foreign)
         by_hand = TreeView(self._refs.read, self._commit(link.commit).tree)
         ordinal = base.state.ledger.ordinal + 1
         return chain.adopt_foreign(base.tree, by_hand, link.commit, self.world.adopt, ordinal)
 
     def _commit(self, oid: str) -> Any:
         return self.world.server.commit(oid)
+
+
+def _begins(outcome: Any) -> int | None:
+    """Returns the epoch that a repair began; None for one that joined another's, and for anything else."""
+    value = outcome["value"] if outcome["ok"] else None
+    return value.get("epoch") if isinstance(value, dict) and value.get("joined") is False else None
 
 
 _EVIDENCE = Evidence(now=datetime(2026, 1, 1, tzinfo=UTC), random="0" * 32)

@@ -149,7 +149,7 @@ class VirtualDatabase(Database):
 
 
 _STEPS = (
-    *("enqueue", "begin_attempt", "clear_attempt", "settle", "answer_unpushed", "drop", "disown", "take"),
+    *("enqueue", "begin_attempt", "settle", "answer_unpushed", "drop", "disown", "take"),
     *("rebirth", "accept_rewind", "advance_tip", "spend", "look", "tip", "entries", "answer"),
     *("observe", "observation"),
 )

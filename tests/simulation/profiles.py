@@ -82,6 +82,14 @@ PROFILES: dict[str, Profile] = {
         trouble=120.0,
         only={"remote-restored": 3, "kill": 1, "partition": 1, "by-hand": 1},
     ),
+    "restores": Profile(
+        "the remote goes back every few seconds, while answers get lost and leases are worked under",
+        commands=(("promote", 20.0), ("build", 6.0), ("order", 4.0), ("send", 2.0)),
+        trouble=8.0,
+        weather=0.9,
+        points=5.0,
+        only={"remote-restored": 5, "kill": 1},
+    ),
     "takeover": Profile(
         "holders and waiters of leases die, stop and lose their line",
         commands=(("promote", 30.0), ("send", 2.0), ("break-lock", 2.0)),

@@ -7,6 +7,7 @@ a living asker reads it; so it needs no part of the product to tell it the truth
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ class Asked:
     item: Item
     kind: str
     node: str
+    builder: str
     since: float
     asker: str
     told: Mapping[str, Any] | None = None
@@ -55,6 +57,8 @@ class Witness:
         self.excused: set[str] = set()
         #: Nodes whose disk is not what it was: a rebirth of theirs is right.
         self.odd_disks: set[str] = set()
+        #: Builder -> every tip that a machine under its name has ever seen, however its disk fared.
+        self.tips: dict[str, set[str]] = defaultdict(set)
         self.answers = 0
 
     # ------------------------------------------------------------ what the outboxes do
@@ -72,7 +76,8 @@ class Witness:
         durable: bool = True,
     ) -> None:
         item = Item(sequence, op, dict(request), evidence, dict(payloads or {}))
-        self.asked[op] = Asked(item, kind, store.node.name, self.world.scheduler.now, asker)
+        node = store.node
+        self.asked[op] = Asked(item, kind, node.name, node.builder, self.world.scheduler.now, asker)
 
     def push(self, node: Node, commit: str) -> None:
         """Notes who pushed a commit first, what that one had seen, and when its program was started."""
@@ -127,9 +132,19 @@ class Witness:
 
     def _sees(self, node: Node, tip: str) -> None:
         """Notes the last tip that a machine has seen; it moves to descendants only."""
+        self.tips[node.builder].add(tip)
         seen = self.world.checker.seen
         if node.name not in seen or self.world.server.contains(tip, seen[node.name]):
             seen[node.name] = tip
+
+    def has_seen(self, op: str, commit: str) -> bool:
+        """Says whether a machine of the builder that asked for an operation ever saw a tip with a commit.
+
+        So it is for an operation that nobody is known to have asked for.
+        """
+        asked = self.asked.get(op)
+        tips = self.tips[asked.builder] if asked else ()
+        return asked is None or any(self.world.server.contains(tip, commit) for tip in tips)
 
     def answer_unpushed(self, store: VirtualStore, result: None, *words: Any, **options: Any) -> None:
         pass
@@ -142,8 +157,9 @@ class Witness:
                 "no-false-rebirth", f"{store.node.name} took a new writer id although its disk is its own"
             )
 
-    def accept_rewind(self, store: VirtualStore, accepted: bool, seen: str, *words: Any) -> None:
+    def accept_rewind(self, store: VirtualStore, accepted: bool, seen: str, tip: str, *words: Any) -> None:
         if accepted:
+            self.tips[store.node.builder].add(tip)
             self.world.tell(f"{store.node.name}: follows the rewound remote, gives up {seen[:8]}")
             self.world.checker.seen.pop(store.node.name, None)
 

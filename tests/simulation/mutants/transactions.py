@@ -29,6 +29,7 @@ for _name, _part, _profile in (
     ("no-deadline", "store", "two-leaders"),
     ("no-compare", "store", "rivals"),
     ("drop-pushed", "store", "rivals"),
+    ("refusal-ends-doubt", "store", "rivals"),
     ("refused-early", "transaction", "rivals"),
     ("no-doubt", "store", "rivals"),
     ("first-parents", "chain", "hands"),
