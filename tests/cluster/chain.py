@@ -86,17 +86,27 @@ class ChainChecker(Checker):
     """The virtual cluster's checker, over a chain that is there already. Its clock counts commits."""
 
     def __init__(self, objects: Objects, told: Mapping[str, Any]) -> None:
-        """`told` holds `tried`, `last_alive` and `asked` as `Facts` has them, and `odd`, the machines."""
+        """`told` holds `tried`, `last_alive`, `asked`, `tips` and `begun` as `Facts` has them, and `odd`,
+        the machines.
+        """
         self.tried: Mapping[tuple[str, int], set[str]] = told["tried"]
         self._last_alive: Mapping[str, float] = told["last_alive"]
         self._asked: Mapping[str, Any] = told["asked"]
+        self._tips: Mapping[str, Mapping[str, float]] = told["tips"]
+        self._begun: Mapping[tuple[str, str, int], float] = told["begun"]
         self._odd: set[str] = told["odd"]
         self._moment = 0.0
-        self._lost: set[str] = set()
         shim = SimpleNamespace(
             server=SimpleNamespace(objects=objects, commit=objects.commit, contains=lambda tip, oid: False),
             scheduler=SimpleNamespace(now=0.0),
-            witness=SimpleNamespace(pushers={}, attempts={}, odd_disks=set(), landed=self._landed),
+            witness=SimpleNamespace(
+                pushers={},
+                attempts={},
+                odd_disks=set(),
+                landed=self._landed,
+                begun=self._began,
+                has_seen=self._has_seen,
+            ),
             decide=reducer.decide,
             adopt=adoption.adopt,
             alive=self._alive,
@@ -113,7 +123,6 @@ class ChainChecker(Checker):
             self.begin(line[0])
         common = max(at for at, oid in enumerate(line) if oid in self.where)
         if common < len(self.links) - 1:
-            self._lost |= {link.commit for link in self.links[common + 1 :]}
             self.rewound(line[common])
         for before, oid in zip(line[common:], line[common + 1 :], strict=False):
             self._shim.scheduler.now = float(len(self.links))
@@ -127,16 +136,6 @@ class ChainChecker(Checker):
                 self._moment = min(times, default=float("inf"))
                 self.landed(oid, before)
 
-    def untold(self, op: str, commit: str) -> bool:
-        """Says whether a rewind lost a commit and who asked for an operation was told nothing on its chain.
-
-        Nobody knows here which tips a machine saw, only what it told of: its answers name their tips.
-        """
-        ours = self._asked.get(op)
-        if commit in self.where or ours is None:
-            return False
-        return ours.told is None or ours.tip not in self._lost
-
     def states_between(self, first: str | None, last: str) -> list[Any]:
         """Returns what decisions saw, on each commit from `first` (None: the beginning) to `last`."""
         begin = self.where[first] if first is not None else 0
@@ -145,6 +144,29 @@ class ChainChecker(Checker):
     def _alive(self, process: str) -> bool:
         """Says whether a process certainly lived when its loss was asked for."""
         return self._last_alive.get(process, 0.0) > self._moment
+
+    def _began(self, commit: str) -> float:
+        """Returns when the push of a commit was begun, by the journal of the machine that did."""
+        record = chain.read_record(self._commit(commit), NEWEST)
+        tries = [(record.parent or "", record.writer, e.sequence) for e in record.entries] if record else []
+        return min((self._begun[each] for each in tries if each in self._begun), default=float("inf"))
+
+    def _has_seen(self, op: str, commit: str, before: float = float("inf")) -> bool:
+        """Says whether a journal of the machine that asked for an operation had named a tip with a commit."""
+        asked = self._asked.get(op)
+        if asked is None:
+            return True
+        pending = [tip for tip, since in self._tips.get(asked.node, {}).items() if since < before]
+        reached = set(pending)
+        while pending:
+            oid = pending.pop()
+            if oid == commit:
+                return True
+            if self._shim.server.objects.get(oid) is not None:
+                news = [parent for parent in self._commit(oid).parents if parent not in reached]
+                reached.update(news)
+                pending += news
+        return False
 
     def _landed(self, op: str, request: Any, outcome: Any, commit: str) -> None:
         """The journals are compared with the chain when all of it is known (`facts`)."""

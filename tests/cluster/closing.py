@@ -158,7 +158,14 @@ def reckon(run: Run) -> None:
     witness = cluster.folder / "witness.git"
     repository.keep(cluster.remote, witness, "last")
     objects = Objects(witness)
-    told = {"tried": facts.tried, "last_alive": facts.last_alive, "asked": facts.asked, "odd": odd}
+    told = {
+        "tried": facts.tried,
+        "last_alive": facts.last_alive,
+        "asked": facts.asked,
+        "odd": odd,
+        "tips": facts.tips,
+        "begun": facts.begun,
+    }
     try:
         with memoised():
             checker = ChainChecker(objects, told)

@@ -49,6 +49,10 @@ class Facts:
     last_alive: dict[str, float] = field(default_factory=dict)
     #: (parent, number in the outbox) -> the times at which a push was begun.
     tried: dict[tuple[str, int], set[str]] = field(default_factory=lambda: defaultdict(set))
+    #: (parent, writer, number in the outbox) -> when a push of it was begun last.
+    begun: dict[tuple[str, str, int], float] = field(default_factory=dict)
+    #: Machine -> the tips that its journal names as seen, and when first.
+    tips: dict[str, dict[str, float]] = field(default_factory=lambda: defaultdict(dict))
     #: (lock, token) -> when it was worked under for certain, first and last.
     works: dict[tuple[str, str], list[float]] = field(default_factory=dict)
     errors: Counter[str] = field(default_factory=Counter)
@@ -83,16 +87,20 @@ class Facts:
                 line["op"], node, moment, line["kind"], line["request"], line["evidence"], line["asker"],
                 line["base"],
             )  # fmt: skip
+            self._sees(node, line["base"], moment)
             self.last_alive[line["asker"]] = max(moment, self.last_alive.get(line["asker"], 0.0))
         elif kind == "told":
             self.answers += 1
             asked = self.asked[line["op"]]
             asked.told, asked.tip = line["outcome"], line["tip"]
+            self._sees(node, line["tip"], moment)
         elif kind == "unknown":
             self.unknown += 1
         elif kind == "try":
             for sequence in line["entries"]:
                 self.tried[line["parent"], sequence].add(name)
+                self.begun[line["parent"], line["writer"], sequence] = moment
+            self._sees(node, line["parent"], moment)
         elif kind == "work":
             self.stamps += 1
             at = float(line.get("at", moment))
@@ -109,6 +117,10 @@ class Facts:
         elif kind == "defect":
             self.defects.append(f"no-defect {node}: {line['text']}")
 
+    def _sees(self, node: str, tip: str | None, moment: float) -> None:
+        if tip is not None:
+            self.tips[node].setdefault(tip, moment)
+
     # ------------------------------------------------------------ against the chain
 
     def check_told(self, checker: ChainChecker, odd: set[str], *, last: bool, all_noted: bool = True) -> None:
@@ -120,10 +132,13 @@ class Facts:
         for asked in self.asked.values():
             if asked.told is None or asked.proved:
                 continue
-            there = checker.applied.get(asked.op) or checker.abandoned.get(asked.op)
+            there = checker.applied.get(asked.op)
+            lost = [outcome for _, outcome in checker.abandoned.get(asked.op, ())]
+            asked.proved = any(each is not None and _same(asked.told, each) for each in (there, *lost))
+            if asked.proved:
+                continue
             if there is not None:
-                asked.proved = True
-                if not _same(asked.told, there):
+                if last:  # on a chain that was lost it may have landed first, and nobody have been told
                     name = "acknowledged-is-applied" if asked.told["ok"] else "refused-never-applied"
                     violated(name, f"{asked.op} was told {asked.told}, the chain says {there}")
                 continue

@@ -12,18 +12,17 @@ import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
 
 import pytest
 
+from pipeline.edge.git_objects import Commit, Object, make
 from pipeline.edge.procfs import all_stats, environment_of
 from tests.cluster import between
 from tests.cluster.__main__ import Total, arguments, plan_of, report
 from tests.cluster.board import KILL, STEPS, Board
 from tests.cluster.chain import ChainChecker, Objects
 from tests.cluster.coverage import MOST, Coverage, Notes
-from tests.cluster.facts import Asked
+from tests.cluster.facts import Asked, Facts
 from tests.cluster.faults import MOUNTED, ODD, REAL, STRIKES, on_in
 from tests.cluster.mutants import MUTANTS
 from tests.cluster.plan import Plan, Result
@@ -174,23 +173,35 @@ def test_every_fault_is_struck_until_it_has_hit() -> None:
     assert coverage.fit(100.0) == 100.0
 
 
-def test_a_grant_that_nobody_was_told_may_be_made_again() -> None:
-    """After a rewind the same operation gets its token once more, unless its asker was told of the first."""
+class Commits(Objects):
+    """Commits without content, each on the one before it."""
 
-    def untold(told: dict[str, Any] | None, tip: str | None, commit: str = "old") -> bool:
-        asked = {"a": Asked("op", "n1", 0.0, "lock", {}, {}, "process", None, told, tip)}
-        checker = ChainChecker(
-            cast(Objects, SimpleNamespace(commit=None)),
-            {"tried": {}, "last_alive": {}, "asked": asked, "odd": set()},
-        )
-        checker.where["kept"] = 0
-        checker._lost = {"old", "older"}
-        return checker.untold("a", commit)
+    def __init__(self, parents: dict[str, str | None]) -> None:
+        self._parents = parents
 
-    assert untold(None, None)
-    assert untold({"ok": True}, "new")
-    assert not untold({"ok": True}, "older")
-    assert not untold(None, None, "kept")
+    def get(self, oid: str) -> Object | None:
+        return make("commit", oid.encode()) if oid in self._parents else None
+
+    def commit(self, oid: str) -> Commit:
+        parent = self._parents[oid]
+        return Commit(tree="", parents=(parent,) if parent else (), message="")
+
+
+def test_a_journal_tells_what_its_machine_had_seen() -> None:
+    """A machine has seen what lies below a tip in its journal, from then on; a stranger's counts as seen."""
+    facts = Facts()
+    for tip, moment in (("first", 1.0), ("second", 5.0), ("gone", 6.0)):
+        facts._sees("n1", tip, moment)
+    facts.asked["a"] = Asked("a", "n1", 0.0, "lock", {}, {}, "process", None)
+    facts.asked["b"] = Asked("b", "n2", 0.0, "lock", {}, {}, "process", None)
+    commits = Commits({"first": None, "middle": "first", "second": "middle", "other": "first"})
+    told = {name: getattr(facts, name) for name in ("tried", "last_alive", "asked", "tips", "begun")}
+    witness = ChainChecker(commits, {**told, "odd": set()}).world.witness
+    assert witness.has_seen("a", "middle")
+    assert not witness.has_seen("a", "middle", before=5.0)
+    assert not witness.has_seen("a", "other")
+    assert not witness.has_seen("b", "first")
+    assert witness.has_seen("nobody", "other")
 
 
 def test_what_is_said_of_a_fault_is_counted(tmp_path: Path) -> None:

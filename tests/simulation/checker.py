@@ -14,7 +14,7 @@ from pipeline.records import paths
 from pipeline.records.decisions import Context, View
 from pipeline.records.ledger import Evidence, Transaction
 from pipeline.records.locks import Token
-from tests.simulation.invariants import INVARIANTS, History, State, Step, violated
+from tests.simulation.invariants import INVARIANTS, History, State, Step, grants, violated
 
 if TYPE_CHECKING:
     from tests.simulation.node import Node
@@ -43,7 +43,9 @@ class Link:
 
 
 class Checker:
-    """The chain as it stands. `applied` are its operations, `abandoned` those of chains given up."""
+    """The chain as it stands. `applied` are its operations and what came of each, `abandoned` those that
+    rewinds took back, each with the commits that were lost and what it had come to there.
+    """
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -52,7 +54,9 @@ class Checker:
         self._stood: list[tuple[float, Link]] = []
         self.where: dict[str, int] = {}
         self.applied: dict[str, dict[str, Any]] = {}
-        self.abandoned: dict[str, dict[str, Any]] = {}
+        self.abandoned: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+        #: When the remote was rewound last.
+        self.rewound_at = float("-inf")
         self.history = History()
         self.commits = 0
         self.transactions = 0
@@ -128,27 +132,51 @@ class Checker:
         position = self.where[commit]
         for link in self.links[position + 1 :]:
             for op in link.ops:
-                self.abandoned[op] = self.applied.pop(op)
+                self.abandoned.setdefault(op, []).append((link.commit, self.applied.pop(op)))
             del self.where[link.commit]
         del self.links[position + 1 :]
         self.history.rewind(position)
+        self.rewound_at = self.world.scheduler.now
         self._stands()
 
     def put_back(self, link: list[Link]) -> None:
         """The remote has again what it had lost."""
         for each in link:
             for op in each.ops:
-                self.applied[op] = self.abandoned.pop(op)
+                self.applied[op] = next(out for oid, out in self.abandoned[op] if oid == each.commit)
+                self.abandoned[op].remove((each.commit, self.applied[op]))
             self._append(each)
         self._stands()
 
-    def untold(self, op: str, commit: str) -> bool:
-        """Says whether a rewind lost a commit before the machine that asked for an operation had seen it.
+    def came_to(self, op: str, node: str) -> tuple[list[dict[str, Any]], bool]:
+        """Returns what its machine can know that an operation came to, and whether that is all there is.
 
-        Then nobody was told what it granted to the operation, nor has worked under it: to that machine the
-        push never landed, and landing once more is its first landing.
+        It is on the chain that stands, or on one that was lost after the machine had seen it. What the
+        machine has given up, and what it never saw, leaves the answer to the chain that stands.
         """
-        return commit not in self.where and not self.world.witness.has_seen(op, commit)
+        lost, mark = self.abandoned.get(op, []), self.seen.get(node)
+        found = [outcome for commit, outcome in lost if self.world.witness.has_seen(op, commit)]
+        if op in self.applied:
+            return [*found, self.applied[op]], True
+        return found, any(mark and self.world.server.contains(mark, commit) for commit, _ in lost)
+
+    def lost(self, commit: str) -> bool:
+        """Says whether a rewind took back a commit that once stood."""
+        return commit not in self.where
+
+    def untold(self, op: str, lost: str, again: str) -> bool:
+        """Says whether a rewind took back what a commit gave to an operation, and nobody had been told of it.
+
+        Nobody: the machine that asked had seen no tip with that commit when the push of the one that gives it
+        `again` was begun. Whoever works under it has seen such a tip first. A push that is under way nobody
+        can call back; it lands if the remote goes back to its parent.
+        """
+        witness = self.world.witness
+        return self.lost(lost) and not witness.has_seen(op, lost, before=witness.begun(again))
+
+    def late(self, commit: str) -> bool:
+        """Says whether the remote was rewound after the push of a commit was begun."""
+        return self.world.witness.begun(commit) < self.rewound_at
 
     def _stands(self) -> None:
         self._stood.append((self.world.scheduler.now, self.links[-1]))
@@ -221,7 +249,7 @@ class Checker:
             begun = self.history.epochs.setdefault(epoch, [])
             again = [one for one in begun if one[1] != step.commit]
             if epoch < step.before.ledger.epoch or any(
-                one != op or not self.untold(op, commit) for one, commit in again
+                one != op or not self.untold(op, commit, step.commit) for one, commit in again
             ):
                 violated("epochs-differ", f"{step.commit[:10]} begins epoch {epoch} again")
             begun.append((op, step.commit))
@@ -231,10 +259,10 @@ class Checker:
         if step.after.jobs is step.before.jobs and step.after.locks is step.before.locks:
             return highest
         before = {e.token for e in (*step.before.jobs.jobs, *step.before.locks.locks)}
-        for each in (*step.after.jobs.jobs, *step.after.locks.locks):
-            if each.token and each.token not in before:
-                self.history.tokens.setdefault(each.token, set()).add(step.commit)
-                token = Token.parse(each.token)
+        for text, whose in grants(step.after).items():
+            if text not in before:
+                self.history.tokens.setdefault(text, {})[step.commit] = whose
+                token = Token.parse(text)
                 if (token.epoch, token.counter) > (highest.epoch, highest.counter):
                     highest = token
         return highest
@@ -259,6 +287,7 @@ class Checker:
             highest=last.highest,
             by_hand=last.foreign,
             alive=self.world.alive,
+            lost=self.lost,
             untold=self.untold,
         )
 

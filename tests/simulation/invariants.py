@@ -63,8 +63,8 @@ class History:
     withdrawn: dict[str, int] = field(default_factory=dict)
     #: Every epoch that was ever begun, in any chain -> the repairs that did, and their commits.
     epochs: dict[int, list[tuple[str, str]]] = field(default_factory=dict)
-    #: Every token that was ever given, in any chain -> the commits that gave it.
-    tokens: dict[str, set[str]] = field(default_factory=dict)
+    #: Every token that was ever given, in any chain -> the commits that gave it, and what to whom.
+    tokens: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def rewind(self, position: int) -> None:
         """Forgets what came after a position; tokens and epochs are remembered over all chains."""
@@ -90,8 +90,10 @@ class Step:
     #: Whether a change by hand lies directly below.
     by_hand: bool
     alive: Callable[[str], bool]
-    #: Whether a rewind lost a commit before the machine that asked for an operation had seen it.
-    untold: Callable[[str, str], bool]
+    #: Whether a rewind took a commit back.
+    lost: Callable[[str], bool]
+    #: Whether it did so before the machine of an operation had seen what it gave to it (`Checker`).
+    untold: Callable[[str, str, str], bool]
 
 
 Invariant = Callable[[Step], None]
@@ -203,25 +205,38 @@ def _tokens(state: State) -> dict[str, str]:
     return found | {lock.token: f"lock {lock.name}" for lock in state.locks.locks if lock.token}
 
 
+def grants(state: State) -> dict[str, str]:
+    """Returns by token what it stands for: which job or lock, in whose hands."""
+    found = {
+        job.token: f"job {job.id} {job.attempt} {job.assigned_to}" for job in state.jobs.jobs if job.token
+    }
+    for lock in state.locks.locks:
+        if lock.token:
+            found[lock.token] = f"{found.get(lock.token, '')} lock {lock.name} {lock.holder}"
+    return found
+
+
 @invariant
 def tokens_increase(step: Step) -> None:
     """Whatever token is new is above all before it in the chain, and was given in no other chain.
 
-    But an operation may be given again what a rewind took back before its machine had seen it.
+    But after a rewind the same operation may be given it again: the same thing in the same hands, since who
+    has not seen what was lost cannot know better; or whatever it is, if nobody had been told of the first.
     """
     if step.after.jobs is step.before.jobs and step.after.locks is step.before.locks:
         return None
     before = _tokens(step.before)
-    for text, whose in _tokens(step.after).items():
-        given = step.history.tokens.get(text, set())
+    for text, whose in grants(step.after).items():
+        given = step.history.tokens.get(text, {})
         if text in before or step.commit in given:
             continue
         token = Token.parse(text)
         if (token.epoch, token.counter) <= (step.highest.epoch, step.highest.counter):
             return fail("tokens-increase", step, f"{whose} got {text} after {step.highest}")
-        known = sorted(commit for commit in given if not step.untold(token.op, commit))
-        if known:
-            return fail("tokens-increase", step, f"{text} was given before, in {known[0][:10]}")
+        for commit, first in given.items():
+            same = step.lost(commit) and first == whose
+            if not same and not step.untold(token.op, commit, step.commit):
+                return fail("tokens-increase", step, f"{text} was given before, in {commit[:10]}")
     return None
 
 
@@ -616,4 +631,4 @@ def automatic_replies_are_bounded(step: Step) -> None:
     return None
 
 
-__all__ = ["INVARIANTS", "History", "Lock", "Record", "State", "Step", "Violated", "violated"]
+__all__ = ["INVARIANTS", "History", "Lock", "Record", "State", "Step", "Violated", "grants", "violated"]

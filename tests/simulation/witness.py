@@ -36,6 +36,7 @@ class Asked:
     since: float
     asker: str
     told: Mapping[str, Any] | None = None
+    told_at: float = float("inf")
     disowned: bool = False
 
 
@@ -57,8 +58,9 @@ class Witness:
         self.excused: set[str] = set()
         #: Nodes whose disk is not what it was: a rebirth of theirs is right.
         self.odd_disks: set[str] = set()
-        #: Builder -> every tip that a machine under its name has ever seen, however its disk fared.
-        self.tips: dict[str, set[str]] = defaultdict(set)
+        #: Builder -> every tip that a machine of its name ever saw, and when first, whatever its disk lost.
+        self.tips: dict[str, dict[str, float]] = defaultdict(dict)
+        self._begun: dict[str, float] = {}
         self.answers = 0
 
     # ------------------------------------------------------------ what the outboxes do
@@ -83,6 +85,7 @@ class Witness:
         """Notes who pushed a commit first, what that one had seen, and when its program was started."""
         strand = self.world.scheduler.current
         born = strand.program.born if strand else 0.0
+        self._begun.setdefault(commit, self.world.scheduler.now)
         self.pushers.setdefault(commit, (node, self.world.checker.seen.get(node.name), born))
 
     def beat(self, data: bytes) -> None:
@@ -132,19 +135,25 @@ class Witness:
 
     def _sees(self, node: Node, tip: str) -> None:
         """Notes the last tip that a machine has seen; it moves to descendants only."""
-        self.tips[node.builder].add(tip)
+        self.tips[node.builder].setdefault(tip, self.world.scheduler.now)
         seen = self.world.checker.seen
         if node.name not in seen or self.world.server.contains(tip, seen[node.name]):
             seen[node.name] = tip
 
-    def has_seen(self, op: str, commit: str) -> bool:
-        """Says whether a machine of the builder that asked for an operation ever saw a tip with a commit.
+    def begun(self, commit: str) -> float:
+        """Returns when a commit was pushed first."""
+        return self._begun.get(commit, float("inf"))
+
+    def has_seen(self, op: str, commit: str, before: float = float("inf")) -> bool:
+        """Says whether a machine of the builder that asked for an operation saw a tip with a commit by then.
 
         So it is for an operation that nobody is known to have asked for.
         """
         asked = self.asked.get(op)
-        tips = self.tips[asked.builder] if asked else ()
-        return asked is None or any(self.world.server.contains(tip, commit) for tip in tips)
+        if asked is None:
+            return True
+        tips = [tip for tip, since in self.tips[asked.builder].items() if since < before]
+        return any(self.world.server.contains(tip, commit) for tip in tips)
 
     def answer_unpushed(self, store: VirtualStore, result: None, *words: Any, **options: Any) -> None:
         pass
@@ -159,7 +168,7 @@ class Witness:
 
     def accept_rewind(self, store: VirtualStore, accepted: bool, seen: str, tip: str, *words: Any) -> None:
         if accepted:
-            self.tips[store.node.builder].add(tip)
+            self.tips[store.node.builder].setdefault(tip, self.world.scheduler.now)
             self.world.tell(f"{store.node.name}: follows the rewound remote, gives up {seen[:8]}")
             self.world.checker.seen.pop(store.node.name, None)
 
@@ -171,7 +180,7 @@ class Witness:
         ).fetchone()
         asked = self.asked.get(row[0]) if row else None
         if asked is not None and asked.told is None:
-            asked.told = outcome
+            asked.told, asked.told_at = outcome, self.world.scheduler.now
             self.answers += 1
             self._told(asked, outcome)
 
@@ -180,13 +189,13 @@ class Witness:
     def _told(self, asked: Asked, outcome: Mapping[str, Any]) -> None:
         """acknowledged-is-applied, refused-never-applied, answer-was-true: at the moment of the answer."""
         op, checker = asked.item.op, self.world.checker
-        there = checker.applied.get(op) or checker.abandoned.get(op)
+        there, settled = checker.came_to(op, asked.node)
         if self.world.chatty:
             said = "ok" if outcome["ok"] else outcome["reason"]
             self.world.tell(f"{asked.node}: {asked.item.request['kind']} {op[-6:]} -> {said}")
-        if there is not None:
-            if there == outcome:
-                return
+        if outcome in there:
+            return
+        if settled:
             name = "acknowledged-is-applied" if outcome["ok"] else "refused-never-applied"
             violated(name, f"{op} was told {outcome}, the chain says {there}")
         elif asked.node in self.odd_disks and not outcome["ok"]:
@@ -221,7 +230,8 @@ class Witness:
         asked = self.asked.get(op)
         self.world.keeping.landed(asked, request, outcome)
         own = asked is not None and asked.node not in self.odd_disks
-        if asked is not None and own and asked.told is None and not self._holds(asked.node, op):
+        late = self.world.checker.late(commit)
+        if asked is not None and own and asked.told is None and not late and not self._holds(asked.node, op):
             violated("open-is-held", f"{op} ({request}) lands, and {asked.node} has forgotten that it asked")
         withdrawn = request["kind"] == "withdraw" and request["op"] == op
         if asked is not None and own and withdrawn and not asked.disowned and self.world.alive(asked.asker):
@@ -247,5 +257,7 @@ class Witness:
                 )
         if asked is None or asked.told is None or asked.told == outcome or op in self.excused:
             return
+        if late and self.begun(commit) < asked.told_at:
+            return  # under way when its asker was told, and the remote went back to its parent since
         if not asked.told["ok"] and outcome["ok"]:
             violated("refused-never-applied", f"{op} ({asked.item.request}) was refused, and now is applied")
