@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,12 +79,13 @@ def test_every_seed_holds_and_every_fault_hits(size: str) -> None:
 @pytest.mark.parametrize(
     "case", json.loads(Path(__file__).with_name("corpus.json").read_text()), ids=lambda c: c["id"]
 )
-def test_found_once_never_again(case: dict[str, object]) -> None:
+def test_found_once_never_again(case: dict[str, Any]) -> None:
     """A run that once broke an invariant holds."""
     plan = Plan(
         int(str(case["seed"])),
         int(str(case["nodes"])),
         int(str(case["commands"])),
+        tuple(case.get("faults", VIRTUAL)),
         profile=str(case["profile"]),
     )
     result = play(plan)
