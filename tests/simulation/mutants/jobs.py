@@ -20,6 +20,13 @@ mutant(
     (Draft, "new_token", instead(lambda draft, op: f"{draft.ledger.epoch}.{draft.ledger.next_token}.{op}")),
 )
 mutant(
+    "token-of-nobody",
+    "refs",
+    "restores",
+    "a token does not say whose operation it was given to",
+    (Draft, "new_token", lambda real: lambda draft, op: real(draft, "019b7766-nobody")),
+)
+mutant(
     "blocked-is-claimed",
     "queue",
     "losses",
