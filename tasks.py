@@ -454,6 +454,22 @@ def artifacts_verify(c: Context, id: str = "", json: bool = False) -> None:
 
 
 @task(
+    help={
+        "left": "a file or a folder of this machine",
+        "right": "the file or the folder to hold against it",
+        "json": JSON,
+    }
+)
+@told
+def compare(c: Context, left: str = "", right: str = "", json: bool = False) -> None:
+    """Say whether two sides' files are the same, and if not, exactly where they differ."""
+    from pipeline.console.comparison import show_comparison
+    from pipeline.runtime import compare_here
+
+    sys.exit(show_comparison(compare_here(left, right, say), json))
+
+
+@task(
     name="prune",
     help={
         "keep": "how many builds of each branch stay; 5 by default",
@@ -558,7 +574,7 @@ def _group(name: str, *members: Any) -> Collection:
     return group
 
 
-namespace = Collection(build, work, status, recover, doctor, config, sm, cluster)
+namespace = Collection(build, work, compare, status, recover, doctor, config, sm, cluster)
 namespace.add_collection(_group("job", job_list, job_show, job_cancel, job_retry, job_log))
 namespace.add_collection(_group("lock", lock_list, lock_run, lock_break))
 namespace.add_collection(

@@ -36,6 +36,7 @@
     ├── NotReported                   80   built, not yet reported: the next command reports it
     ├── ArtifactsInvalid              85   files differ from their manifest
     ├── CheckFailed                   86   the ledger's chain or files, or a demonstration's promises, fail
+    ├── ComparisonIncomplete          87   a side cannot be read or reached; see VERDICT_EXIT_CODES
     ├── CommandFailed                 90   a program that was needed failed
     │   └── CommandTimedOut           91
     └── Interrupted                  130   Ctrl-C
@@ -265,6 +266,22 @@ class ArtifactsInvalid(PipelineError):
 
 class CheckFailed(PipelineError):
     exit_code = 86
+
+
+class ComparisonIncomplete(PipelineError):
+    """A side of a comparison cannot be read or reached: nothing is said about its artifacts."""
+
+    exit_code = 87
+
+
+#: Exit codes by verdict of a comparison. Only 0 and 3 are agreement.
+VERDICT_EXIT_CODES: dict[str, int] = {
+    "AGREE": 0,
+    "AGREE-NORMALISED": 3,
+    "DIFFER": 88,
+    "INCOMPARABLE": 89,
+    "INCOMPLETE": 87,
+}
 
 
 class CommandFailed(PipelineError):

@@ -5,17 +5,20 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pipeline.compare.bundle import STARTER
 from pipeline.coordination.adoption import adopt
 from pipeline.coordination.leases import RENEWAL_SHARE, interval_for_budget
 from pipeline.coordination.reducer import REDUCER_VERSION, decide, genesis
 from pipeline.edge.bare import make_bare
 from pipeline.edge.children import SystemChildren
 from pipeline.edge.clock import SystemClock
+from pipeline.edge.conversation import LocalConversation
 from pipeline.edge.credentials import split_url
 from pipeline.edge.git_objects import TreeView, parse_commit
 from pipeline.edge.git_refs import GitRefs
@@ -37,12 +40,14 @@ from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.store import Store
 from pipeline.operations import site as sites
 from pipeline.operations.admission import admit
+from pipeline.operations.compare import compare_files, place_of
 from pipeline.operations.demo.perform import Theatre
 from pipeline.operations.settings import LocalSettings, masked, resolve
 from pipeline.operations.site import Site
 from pipeline.records.base import dump
 from pipeline.records.builders import Builder
 from pipeline.records.builds import BuildConfig
+from pipeline.records.comparison import Comparison
 from pipeline.records.names import check_name
 
 _MOVED = (
@@ -61,6 +66,17 @@ class Found:
 
     value: Any
     origin: str
+
+
+def compare_here(left: str, right: str, say: Callable[[str], None]) -> Comparison:
+    """Compares two files or folders of this machine, as they were typed."""
+    sides = place_of(left, "--left"), place_of(right, "--right")
+    return compare_files(*sides, read_here, SystemClock(), say)
+
+
+def read_here(name: str) -> LocalConversation:
+    """Starts a reader of this machine's files for a comparison. `name` is the side's, for errors."""
+    return LocalConversation([sys.executable, "-I", "-S", "-B", "-c", STARTER], name)
 
 
 def find_home(environment: Mapping[str, str], folder: Path) -> Found:

@@ -36,9 +36,12 @@ _DRAWS = frozenset({"pipeline.edge.identity"})
 
 #: Module from outside -> the only ones that import it.
 SOLE_IMPORTERS: dict[str, frozenset[str]] = {
-    "subprocess": frozenset({"pipeline.edge.process", "pipeline.edge.supervisor"}),
+    "subprocess": frozenset(
+        {"pipeline.edge.process", "pipeline.edge.supervisor", "pipeline.edge.conversation"}
+    ),
     "fabric": frozenset({"pipeline.edge.ssh"}),
-    "time": frozenset({"pipeline.edge.clock", "pipeline.edge.process"}) | _SUPERVISION,
+    "time": frozenset({"pipeline.edge.clock", "pipeline.edge.process", "pipeline.edge.conversation"})
+    | _SUPERVISION,
     "random": frozenset(),
     "secrets": _DRAWS,
     "uuid": frozenset(),

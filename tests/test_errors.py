@@ -6,8 +6,17 @@ import pytest
 
 from pipeline import errors
 from pipeline.console.reference import drawn_tree
-from pipeline.errors import FAILURE_EXIT_CODES, BuildFailed, PipelineError, RecordInvalid, exit_code_of
+from pipeline.errors import (
+    FAILURE_EXIT_CODES,
+    VERDICT_EXIT_CODES,
+    BuildFailed,
+    ComparisonIncomplete,
+    PipelineError,
+    RecordInvalid,
+    exit_code_of,
+)
 from pipeline.records.builds import FailureClass
+from pipeline.records.comparison import Verdict
 
 
 def tree(error: type[PipelineError] = PipelineError, depth: int = 0) -> list[tuple[int, str, int]]:
@@ -28,8 +37,16 @@ def test_every_error_has_an_exit_code_of_its_own() -> None:
     """An exit code says which error it was, and for a build of which class."""
     codes = [code for _depth, _name, code in tree()]
     codes += [code for name, code in FAILURE_EXIT_CODES.items() if name != "unknown"]
+    codes += [code for name, code in VERDICT_EXIT_CODES.items() if name != "INCOMPLETE"]
     assert len(codes) == len(set(codes))
     assert FAILURE_EXIT_CODES["unknown"] == BuildFailed.exit_code
+    assert VERDICT_EXIT_CODES["INCOMPLETE"] == ComparisonIncomplete.exit_code
+
+
+def test_every_verdict_has_an_exit_code() -> None:
+    """No verdict ends with another's code, and only agreement bit for bit ends with 0."""
+    assert set(VERDICT_EXIT_CODES) == {str(word) for word in Verdict}
+    assert [name for name, code in VERDICT_EXIT_CODES.items() if code == 0] == ["AGREE"]
 
 
 def test_exit_codes_fit_where_a_shell_reads_them() -> None:

@@ -85,6 +85,17 @@ def exit_codes_page() -> str:
     ]
     for name, code in sorted(errors.FAILURE_EXIT_CODES.items(), key=lambda item: item[1]):
         lines.append(f"| {code} | `{name}` |")
+    lines += [
+        "",
+        "## Comparisons",
+        "",
+        "`compare` ends with the code of its verdict. Only the first two are agreement.",
+        "",
+        "| code | verdict |",
+        "|---:|---|",
+    ]
+    for name, code in errors.VERDICT_EXIT_CODES.items():
+        lines.append(f"| {code} | {name} |")
     return "\n".join(lines) + "\n"
 
 
