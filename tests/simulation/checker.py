@@ -178,6 +178,10 @@ class Checker:
         """Says whether the remote was rewound after the push of a commit was begun."""
         return self.world.witness.begun(commit) < self.rewound_at
 
+    def landed_late(self, op: str) -> bool:
+        """Says whether an operation of the chain that stands came there by such a push."""
+        return any(op in link.ops and self.late(link.commit) for link in self.links)
+
     def _stands(self) -> None:
         self._stood.append((self.world.scheduler.now, self.links[-1]))
 

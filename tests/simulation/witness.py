@@ -195,6 +195,8 @@ class Witness:
             self.world.tell(f"{asked.node}: {asked.item.request['kind']} {op[-6:]} -> {said}")
         if outcome in there:
             return
+        if settled and checker.landed_late(op) and self._was_true(asked, outcome):
+            return  # decided before a push that had been under way since before a rewind landed
         if settled:
             name = "acknowledged-is-applied" if outcome["ok"] else "refused-never-applied"
             violated(name, f"{op} was told {outcome}, the chain says {there}")
