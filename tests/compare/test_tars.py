@@ -219,6 +219,19 @@ def test_what_readers_take_differently_is_strange(data: bytes, what: str) -> Non
         rewritten(tars, data, "tar-times")
 
 
+def test_a_name_that_another_one_hides_is_still_told() -> None:
+    """Some readers take the first of two headers, or the one of the other kind."""
+    same = pax(("path", "same"))
+    for names in (
+        [pax(("path", name)) + same + PLAIN for name in ("a", "b")],
+        [same + tar((member(name * 200), b"")) for name in ("a", "b")],
+        [pax(("path", name), ("path", "same")) + PLAIN for name in ("a", "b")],
+    ):
+        left, right = names
+        assert left != right
+        assert said(tars, left)[1] != said(tars, right)[1]
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [

@@ -85,7 +85,8 @@ class Entries:
 
     def _extension(self, head: Head, data: bytes, before: List[Extension]) -> Extension:
         if any(one.head.type == head.type for one in before):
-            self.strange.append(("two headers of one kind for one entry", head.raw))
+            told = b"".join([one.data for one in before] + [data])
+            self.strange.append(("two headers of one kind for one entry", told))
         if head.type == b"x":
             found = self._records(data)
             for key in (b"path", b"linkpath"):
@@ -114,7 +115,8 @@ class Entries:
         for one in extensions:
             values.update(tarheaders.latest(one.records))
         if long_names and values:
-            self.strange.append(("GNU and PAX headers for one entry", head.raw))
+            told = b"".join(one.data for one in extensions)
+            self.strange.append(("GNU and PAX headers for one entry", told))
         name, link = values.get(b"path", name), values.get(b"linkpath", link)
         if b"size" in values:
             size = self._size(values[b"size"], head)
@@ -123,7 +125,8 @@ class Entries:
         if head.type == b"g":
             self._check_global(self._records(self._data(head, at)))
             if extensions:
-                self.strange.append(("a header for a global one", head.raw))
+                told = b"".join(one.data for one in extensions)
+                self.strange.append(("a header for a global one", told))
         elif head.type in _EMPTY:
             if size:
                 raise Unreadable("has an entry of type %r with a size of %d" % (head.type, size))

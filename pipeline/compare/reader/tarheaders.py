@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import lru_cache
 from typing import Collection, Dict, List, Mapping, NamedTuple, Tuple
 
 from pipeline.compare.reader.limits import Unreadable
@@ -58,23 +59,35 @@ class Head(NamedTuple):
     gname: bytes
     prefix: bytes
 
-    def shape(self, told: Collection[str]) -> bytes:
+    def shape(self, told: Tuple[str, ...]) -> bytes:
         """Returns dialect and digest of the header without the values of the fields that are `told`."""
-        raw, parts = self.raw, bytearray(self.raw)
-        for field in told:
-            where = _NUMBERS.get(field)
-            if where is not None:
-                number = raw[where]
-                if number[0] >= 0x80:
-                    parts[where] = number[:1] + bytes(len(number) - 1)
-                else:
-                    parts[where] = number.translate(_TO_ZERO)
-            else:
-                where = _STRINGS[field]
-                value = raw[where]
-                if not value[len(value.split(b"\0", 1)[0]) :].strip(b"\0"):
-                    parts[where] = bytes(len(value))
-        return self.dialect + b" " + hashlib.sha256(parts).hexdigest().encode()
+        raw, at = self.raw, 0
+        parts: List[bytes] = []
+        for where, is_number in _places(told):
+            value = raw[where]
+            if is_number:
+                # Of a number in base 256 the first byte is kept, of one in octal a zero for each digit.
+                based = value[0] >= 0x80
+                value = value[:1] + bytes(len(value) - 1) if based else value.translate(_TO_ZERO)
+            elif not value.partition(b"\0")[2].strip(b"\0"):
+                value = bytes(len(value))
+            parts += (raw[at : where.start], value)
+            at = where.stop
+        parts.append(raw[at:])
+        return self.dialect + b" " + _digest(b"".join(parts))
+
+
+@lru_cache(64)
+def _places(told: Tuple[str, ...]) -> List[Tuple[slice, bool]]:
+    """Returns where fields lie, in the order of the header, and which of them are numbers."""
+    found = [(_NUMBERS[one], True) if one in _NUMBERS else (_STRINGS[one], False) for one in told]
+    return sorted(found, key=lambda one: int(one[0].start))
+
+
+@lru_cache(64)
+def _digest(parts: bytes) -> bytes:
+    """Most headers of a tar have one shape."""
+    return hashlib.sha256(parts).hexdigest().encode()
 
 
 def parse(raw: bytes) -> Head:
@@ -108,6 +121,7 @@ def right(raw: bytes) -> bool:
     return bool(spelled and spelled.group(1)) and int(raw[148:156].strip(b" \0"), 8) == _sum(raw)
 
 
+@lru_cache(8)
 def fields(dialect: bytes) -> Tuple[str, ...]:
     """Returns the names of the fields that a header of this dialect has, beside its type."""
     old = ("mode", "uid", "gid", "size", "mtime", "checksum", "name", "link")
@@ -116,6 +130,7 @@ def fields(dialect: bytes) -> Tuple[str, ...]:
     return (*old, "major", "minor", "uname", "gname", *(("prefix",) if dialect == b"ustar" else ()))
 
 
+@lru_cache(1024)
 def number(raw: bytes) -> int:
     """Returns a number in octal or base 256. Raises Unreadable where it is neither."""
     match = _SPELLED.fullmatch(raw)

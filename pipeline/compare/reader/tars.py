@@ -132,19 +132,22 @@ def _values(entry: Entry, content: bytes) -> Tuple[bytes, ...]:
     )
 
 
-def _told(entry: Entry) -> List[str]:
+def _told(entry: Entry) -> Tuple[str, ...]:
     """Returns the fields of the header whose values stand in a column, as no extension says them anew."""
-    told = list(tarheaders.fields(entry.head.dialect))
+    told = tarheaders.fields(entry.head.dialect)
+    if not entry.extensions and not entry.head.prefix:
+        return told
+    apart: Set[str] = set()
     kinds = {one.head.type for one in entry.extensions}
     if b"L" in kinds or b"path" in entry.records:
-        told = [field for field in told if field not in ("name", "prefix")]
+        apart |= {"name", "prefix"}
     elif entry.head.prefix:
-        told.remove("prefix")  # else nobody knows where the name was split
+        apart.add("prefix")  # else nobody knows where the name was split
     if b"K" in kinds or b"linkpath" in entry.records:
-        told.remove("link")
+        apart.add("link")
     if b"size" in entry.records:
-        told.remove("size")
-    return told
+        apart.add("size")
+    return tuple(field for field in told if field not in apart)
 
 
 def _owner(head: Head) -> bytes:
