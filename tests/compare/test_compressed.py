@@ -15,9 +15,10 @@ from types import ModuleType
 
 import pytest
 
-from pipeline.compare.reader import formats, gzips, tars, xzs
+from pipeline.compare.reader import formats, gzips, tars, xzs, zstds
 from pipeline.compare.reader.contents import content
 from pipeline.compare.reader.limits import Limits, Unreadable
+from pipeline.compare.reader.zstandard import available
 from tests.compare.containers import (
     Bytes,
     each_flip_shows,
@@ -35,7 +36,22 @@ from tests.compare.containers import (
 DATA = b"content\n" * 50
 GZ = gzip.compress(DATA, mtime=1700000000)
 XZ = lzma.compress(DATA)
-BOTH = pytest.mark.parametrize(("module", "packed"), [(gzips, GZ), (xzs, XZ)], ids=["gzip", "xz"])
+#: What zstd makes of them, with a checksum.
+ZST = bytes.fromhex("28b52ffd04587d000040636f6e74656e740a010085530b179928dbd1")
+WITH_ZSTD = pytest.mark.skipif(not available(), reason="needs libzstd")
+EACH = pytest.mark.parametrize(
+    ("module", "packed"),
+    [
+        pytest.param(gzips, GZ, id="gzip"),
+        pytest.param(xzs, XZ, id="xz"),
+        pytest.param(zstds, ZST, id="zstd", marks=WITH_ZSTD),
+    ],
+)
+
+
+def named(value: object) -> str:
+    """Returns what a case is called: bytes would be unreadable."""
+    return value if isinstance(value, str) else "bytes"
 
 
 def member_of_gzip(
@@ -70,7 +86,7 @@ def strange(module: ModuleType, data: bytes) -> list[str]:
     return listing(module, data).strange
 
 
-@BOTH
+@EACH
 def test_there_is_one_entry_with_the_unpacked_bytes(module: ModuleType, packed: bytes) -> None:
     """They can be read from the listing, without unpacking again, and from the entry's place."""
     with Bytes() as held:
@@ -86,7 +102,7 @@ def test_there_is_one_entry_with_the_unpacked_bytes(module: ModuleType, packed: 
         assert found.strange == []
 
 
-@BOTH
+@EACH
 def test_no_byte_changes_unseen(module: ModuleType, packed: bytes) -> None:
     assert each_flip_shows(module, packed) == len(packed)
 
@@ -120,12 +136,13 @@ def test_each_field_of_a_gzip_header_is_told() -> None:
     ("data", "what"),
     [
         (GZ + GZ, "another member"),
-        (GZ + gzip.compress(b""), "another member"),
+        (GZ + gzip.compress(b"", mtime=0), "another member"),
         (GZ + b"\0", "bytes behind the end"),
         (GZ + bytes(1 << 20), "bytes behind the end"),
         (member_of_gzip(DATA, flags=0x20), "flags that no reader knows"),
         (member_of_gzip(DATA, flags=0x02, extra=b"\0\0"), "the checksum of the header is wrong"),
     ],
+    ids=named,
 )
 def test_what_a_gzip_hides_is_strange(data: bytes, what: str) -> None:
     """gunzip joins members, other readers take the first: noted, told apart, and never normalised."""
@@ -143,11 +160,29 @@ def test_what_a_gzip_hides_is_strange(data: bytes, what: str) -> None:
         (XZ + b"x", "bytes behind the end"),
         (XZ + bytes(1 << 20), "bytes behind the end"),
     ],
+    ids=named,
 )
 def test_what_an_xz_hides_is_strange(data: bytes, what: str) -> None:
     assert strange(xzs, data) == [what]
     with pytest.raises(Unreadable, match="is not normalised"):
         rewritten(xzs, data, "xz-compression")
+
+
+@WITH_ZSTD
+@pytest.mark.parametrize(
+    ("behind", "what"),
+    [
+        (ZST, "another frame"),
+        (struct.pack("<II", 0x184D2A50, 4) + b"skip", "bytes behind the end"),
+        (b"\0", "bytes behind the end"),
+    ],
+    ids=named,
+)
+def test_what_a_zstd_hides_is_strange(behind: bytes, what: str) -> None:
+    """Decoders join frames, and skip some."""
+    assert strange(zstds, ZST + behind) == [what]
+    with pytest.raises(Unreadable, match="is not normalised"):
+        rewritten(zstds, ZST + behind, "zstd-compression")
 
 
 def test_what_is_hidden_counts_byte_for_byte() -> None:
@@ -157,7 +192,7 @@ def test_what_is_hidden_counts_byte_for_byte() -> None:
     assert said(xzs, XZ + long) != said(xzs, XZ + long[:-1] + b"\1")
 
 
-@BOTH
+@EACH
 def test_every_truncation_is_refused(module: ModuleType, packed: bytes) -> None:
     for length in range(6, len(packed)):
         assert refused(module, packed[:length])
@@ -168,16 +203,19 @@ def test_a_lying_checksum_or_size_is_refused() -> None:
     assert "checksum or the size" in refused(gzips, GZ[:-4] + struct.pack("<I", 1))
 
 
-@BOTH
+@EACH
 def test_no_bytes_at_all_are_read(module: ModuleType, packed: bytes) -> None:
     """A stream of nothing is a container of nothing; a file of nothing is a leaf."""
-    empty = gzip.compress(b"") if module is gzips else lzma.compress(b"")
+    empty = rewritten(module, packed, module.KIND + "-compression", inside={(b"data", 0): b""})
     assert opened(module, empty) == [(b"data", b"")]
+    assert opened(gzips, gzip.compress(b"", mtime=0)) == opened(xzs, lzma.compress(b"")) == [(b"data", b"")]
     assert said(module, b"") == ("a leaf", b"")
 
 
 def bomb(module: ModuleType) -> bytes:
     """Returns the beginning of a stream that unpacks to two gigabytes, all but its last checksums."""
+    if module is zstds:
+        return b"\x28\xb5\x2f\xfd\0\x38" + (struct.pack("<I", (131072 << 3) | 2)[:3] + b"\0") * 16384
     if module is gzips:
         squeezed = zlib.compressobj(9, zlib.DEFLATED, -15)
         piece = squeezed.compress(bytes(2 << 20)) + squeezed.flush(zlib.Z_FULL_FLUSH)
@@ -187,8 +225,8 @@ def bomb(module: ModuleType) -> bytes:
     return lzma.compress(bytes(2 << 20), preset=0)[:24] + piece[:-1] * 1024
 
 
-@pytest.mark.parametrize("module", [gzips, xzs], ids=["gzip", "xz"])
-def test_a_bomb_costs_no_more_than_what_is_allowed(module: ModuleType) -> None:
+@EACH
+def test_a_bomb_costs_no_more_than_what_is_allowed(module: ModuleType, packed: bytes) -> None:
     """It stops at the limit, wherever that is: that much it does unpack, and nothing beyond is written."""
     data = bomb(module)
     assert len(data) < 4 << 20
@@ -232,6 +270,7 @@ def test_gzip_header_sets_time_name_system_and_level() -> None:
         member_of_gzip(DATA, flags=0x01),
         member_of_gzip(DATA + b"x"),
     ],
+    ids=named,
 )
 def test_gzip_header_touches_nothing_else(other: bytes) -> None:
     """Compression, comment, extra fields, flags and data still differ."""
@@ -281,6 +320,33 @@ def test_xz_compression_writes_the_same_for_every_level_and_check(size: int) -> 
     assert rewritten(xzs, pair[1]) == pair[1]
 
 
+@WITH_ZSTD
+@pytest.mark.parametrize("size", SIZES)
+def test_zstd_compression_writes_the_same_for_every_level(size: int) -> None:
+    """zstd unpacks it."""
+    if shutil.which("zstd") is None:
+        pytest.skip("needs zstd")
+    data = NOISE[:size]
+    pair = [
+        subprocess.run(["zstd", "-c", *options], input=data, capture_output=True, check=True).stdout
+        for options in (["-1"], ["-19", "--no-check"])
+    ]
+    assert pair[0] != pair[1]
+    once = rewritten(zstds, pair[0], "zstd-compression")
+    assert rewritten(zstds, pair[1], "zstd-compression") == once
+    assert rewritten(zstds, once, "zstd-compression") == once
+    done = subprocess.run(["zstd", "-dc"], input=once, capture_output=True, check=True)
+    assert done.stdout == data
+    assert opened(zstds, pair[1]) == [(b"data", data)]
+
+
+@WITH_ZSTD
+def test_a_window_larger_than_the_memory_is_refused() -> None:
+    """A frame that asks for 2 GiB is refused before they are taken."""
+    huge = b"\x28\xb5\x2f\xfd\0" + bytes([21 << 3]) + b"\x01\0\0"
+    assert "emory" in refused(zstds, huge, Limits(decoder=100 << 20))
+
+
 def test_what_is_written_is_these_very_bytes() -> None:
     """Pinned, as two machines with other libraries have to write the same."""
     assert rewritten(gzips, member_of_gzip(b"ab"), "gzip-header", "gzip-compression").hex() == (
@@ -295,7 +361,7 @@ def test_what_is_written_is_these_very_bytes() -> None:
     )
 
 
-@BOTH
+@EACH
 def test_replaced_data_need_the_compression_set(module: ModuleType, packed: bytes) -> None:
     """Data that are new can't be compressed as the old were: that has to be asked for by name."""
     name = module.KIND + "-compression"

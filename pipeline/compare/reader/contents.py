@@ -7,8 +7,9 @@ import zlib
 from typing import Callable, Iterator
 
 from pipeline.compare.reader.limits import Unreadable
-from pipeline.compare.reader.listings import DEFLATED, NOTHING, STORED, XZ, Place
+from pipeline.compare.reader.listings import DEFLATED, NOTHING, STORED, XZ, ZSTD, Place
 from pipeline.compare.reader.regions import BLOCK, Region, Spool
+from pipeline.compare.reader.zstandard import unpack_zstd
 
 
 def content(container: Region, place: Place, spool: Spool) -> Region:
@@ -22,7 +23,9 @@ def content(container: Region, place: Place, spool: Spool) -> Region:
     if place.coding == NOTHING:
         return container.part(0, 0)
     if place.coding == XZ:
-        return spool.keep(_whole_xz(container.part(place.offset, place.length), place.size, spool))
+        return spool.keep(_whole(unpack_xz, container.part(place.offset, place.length), place.size, spool))
+    if place.coding == ZSTD:
+        return spool.keep(_whole(unpack_zstd, container.part(place.offset, place.length), place.size, spool))
     if place.coding != DEFLATED:
         raise Unreadable("is coded as %s, which is not read here" % place.coding)
     return spool.keep(inflate(container.part(place.offset, place.length), place.size))
@@ -108,10 +111,15 @@ def unpack_xz(region: Region, memory: int, ended: Callable[[int], None]) -> Iter
     ended(used - len(decoder.unused_data))
 
 
-def _whole_xz(raw: Region, size: int, spool: Spool) -> Iterator[bytes]:
+def _whole(
+    unpack: Callable[[Region, int, Callable[[int], None]], Iterator[bytes]],
+    raw: Region,
+    size: int,
+    spool: Spool,
+) -> Iterator[bytes]:
     total = 0
     lengths: list[int] = []
-    for data in unpack_xz(raw, spool.limits.decoder, lengths.append):
+    for data in unpack(raw, spool.limits.decoder, lengths.append):
         total += len(data)
         if total > size:
             raise Unreadable("unpacks to more than the %d bytes that are promised" % size)

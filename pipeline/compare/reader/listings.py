@@ -22,9 +22,9 @@ _ROWS = 512
 _SUM_BYTES = 16
 _TOLD = 256
 
-#: How the bytes of an entry lie in its container: as they are, as a raw deflate stream, as an xz stream, or
-#: not there at all.
-STORED, DEFLATED, XZ, NOTHING = "stored", "deflated", "xz", "nothing"
+#: How the bytes of an entry lie in its container: as they are, as a raw deflate stream, as an xz stream, as a
+#: zstd frame, or not there at all.
+STORED, DEFLATED, XZ, ZSTD, NOTHING = "stored", "deflated", "xz", "zstd", "nothing"
 
 #: An entry of a container: its name, and which of those with this name it is (0: the first).
 Key = Tuple[bytes, int]
