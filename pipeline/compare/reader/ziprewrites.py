@@ -191,7 +191,7 @@ def _kept(run: list[_Named], spool: Spool) -> list[Region]:
 
 def _loaded(pages: list[Region]) -> Iterator[_Named]:
     for page in pages:
-        yield from marshal.loads(page.read(0, page.length))  # our own, nameless file
+        yield from marshal.loads(b"".join(page.blocks()))  # our own, nameless file; no block is kept
 
 
 def _gathered(blocks: Iterable[bytes]) -> Iterator[bytes]:
