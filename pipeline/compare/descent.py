@@ -31,7 +31,7 @@ _SHOWN: Final = 300
 _FOLLOWS: Final = {
     "gzip": frozenset({"deflate", "crc", "isize"}),
     "xz": frozenset({"stream", "first block's header", "index"}),
-    "zstd": frozenset({"stream"}),
+    "zstd": frozenset({"frame", "descriptor"}),
     "zip": frozenset({"coding", "claims"}),
 }
 
