@@ -92,10 +92,11 @@ def rewritten(
     *normalisers: str,
     inside: Mapping[tuple[bytes, int], bytes] | None = None,
 ) -> bytes:
-    """Returns a container's bytes after normalisers."""
+    """Returns a container's bytes after normalisers, kept in the spool that unpacked it."""
     with Bytes() as held:
         new = {key: held.region(value) for key, value in (inside or {}).items()}
-        return b"".join(module.rewrite(held.region(data), normalisers, new, held.spool))
+        kept = held.spool.keep(module.rewrite(held.region(data), normalisers, new, held.spool))
+        return kept.read(0, kept.length)
 
 
 def refused(module: ModuleType, data: bytes, limits: Limits = SMALL) -> str:

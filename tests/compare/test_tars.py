@@ -177,7 +177,7 @@ def test_a_global_header_is_a_row_of_its_own() -> None:
     ) as made:
         made.addfile(member("a"))
     first, second = rows(tars, out.getvalue())
-    assert (first["type"], second["name"]) == ("g", "a")
+    assert (first["type"], first["extra"], second["name"]) == ("g", f"52 comment={'c' * 40}\n", "a")
     assert opened(tars, out.getvalue()) == [(b"a", b"")]
     assert strange(out.getvalue()) == []
 

@@ -90,6 +90,10 @@ def rewrite(region: Region, normalisers: Collection[str], inside: Inside, spool:
     listing = read(region, spool)
     if listing.strange:
         raise Unreadable("is not normalised: %s" % listing.strange[0])
+    return _rewritten(region, normalisers, inside)
+
+
+def _rewritten(region: Region, normalisers: Collection[str], inside: Inside) -> Iterator[bytes]:
     occurrences: Dict[bytes, int] = {}
     used = 0
     yield _MAGIC

@@ -6,8 +6,10 @@
     NORMALISERS                name -> what it sets to one value, in words for a person
     rewrite(region, normalisers, inside, spool)
                                yields the container's bytes after those of `normalisers` that are its own,
-                               with the content of the entries `inside` replaced; raises Unreadable where
-                               the container is strange, or a normaliser must not be used on it
+                               with the content of the entries `inside` (`listings.Inside`) replaced; raises
+                               Unreadable where the container is strange, or a normaliser is not for it
+
+`rewrite` writes to the spool before it returns, never while its bytes are taken: they may go into the same.
 
 A normaliser is pure: its output depends on the container's bytes alone, and a container that it was used on
 stays the same when it is used again. What it must not touch is said where it is defined.

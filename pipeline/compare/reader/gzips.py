@@ -83,9 +83,15 @@ def rewrite(region: Region, normalisers: Collection[str], inside: Inside, spool:
         raise Unreadable("has not all of the entries that are to be replaced")
     if new is not None and COMPRESSION not in normalisers:
         raise Unreadable("is not written anew without %s" % COMPRESSION)
+    return _rewritten(region, member, normalisers, member.data if new is None else new)
+
+
+def _rewritten(
+    region: Region, member: _Member, normalisers: Collection[str], data: Region
+) -> Iterator[bytes]:
     yield _written(member.header) if HEADER in normalisers else region.read(0, member.header.length)
     if COMPRESSION in normalisers:
-        yield from _stored(member.data if new is None else new)
+        yield from _stored(data)
     else:
         offset, length = member.stream
         yield from region.part(offset, length).blocks()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import marshal
+import re
 import struct
 import zlib
 from typing import Collection, Dict, Iterable, Iterator, NamedTuple, Sequence, Tuple
@@ -21,6 +22,8 @@ from pipeline.compare.reader.regions import Region, Spool
 _ROWS = 512
 _SUM_BYTES = 16
 _TOLD = 256
+#: What a long value is told as; a short one that reads so is told so as well, lest it pass for a long one.
+_CUT = re.compile(r"\d+ bytes, sha256 [0-9a-f]{64}")
 
 #: How the bytes of an entry lie in its container: as they are, as a raw deflate stream, as an xz stream, as a
 #: zstd frame, or not there at all.
@@ -125,7 +128,7 @@ class Listing:
     def rows(self) -> Iterator[Row]:
         """Yields the entries in the container's order. Only after `finish`."""
         for chunk in self._chunks:
-            for name, values, place in marshal.loads(chunk.read(0, chunk.length)):  # our own, nameless file
+            for name, values, place in marshal.loads(b"".join(chunk.blocks())):  # our own, nameless file
                 yield Row(name, values, None if place is None else Place(*place))
 
     def sums(self, columns: Sequence[int], bits: int) -> list[list[str]]:
@@ -187,6 +190,7 @@ class Listing:
 
 def told(value: bytes) -> str:
     """Returns bytes as they travel: short ones as they are, long ones by length and SHA-256."""
-    if len(value) > _TOLD:
-        return "%d bytes, sha256 %s" % (len(value), hashlib.sha256(value).hexdigest())
-    return value.decode("utf-8", "surrogateescape")
+    text = value.decode("utf-8", "surrogateescape")
+    if len(value) <= _TOLD and not _CUT.fullmatch(text):
+        return text
+    return "%d bytes, sha256 %s" % (len(value), hashlib.sha256(value).hexdigest())

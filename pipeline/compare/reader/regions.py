@@ -104,9 +104,12 @@ class Spool:
 
     def keep(self, blocks: Iterable[bytes]) -> Region:
         """Writes the blocks behind what is there, and returns where they lie."""
-        begin = self._end
+        begin = end = self._end
         for block in blocks:
+            if self._end != end:
+                raise AssertionError("somebody else wrote to the spool between two blocks")
             self._write(block)
+            end = self._end
         return Region(self._file.fileno(), begin, self._end - begin)
 
     def _write(self, block: bytes) -> None:

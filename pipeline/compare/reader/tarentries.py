@@ -30,6 +30,7 @@ class Entry(NamedTuple):
     """One entry. `maps` are the blocks of a sparse file's map behind the header; `end` is where it ends.
 
     `name`, `link` and `size` count for all: from the extensions where these say it, else from the header.
+    `everywhere` are the records of a global header.
     """
 
     at: int
@@ -42,6 +43,7 @@ class Entry(NamedTuple):
     name: bytes
     link: bytes
     records: Dict[bytes, bytes]
+    everywhere: bytes
 
 
 class Entries:
@@ -120,10 +122,12 @@ class Entries:
         name, link = values.get(b"path", name), values.get(b"linkpath", link)
         if b"size" in values:
             size = self._size(values[b"size"], head)
+        everywhere = b""
         maps = self._maps(head, at)
         at += len(maps)
         if head.type == b"g":
-            self._check_global(self._records(self._data(head, at)))
+            everywhere = self._data(head, at)
+            self._check_global(self._records(everywhere))
             if extensions:
                 told = b"".join(one.data for one in extensions)
                 self.strange.append(("a header for a global one", told))
@@ -136,7 +140,7 @@ class Entries:
             raise Unreadable("has an entry of %d bytes" % size)
         self.region.part(at, size)  # is it all there?
         end = at + size + self._padding(at + size)
-        return Entry(begin, tuple(extensions), head, maps, at, size, end, name, link, values)
+        return Entry(begin, tuple(extensions), head, maps, at, size, end, name, link, values, everywhere)
 
     def _size(self, told: bytes, head: Head) -> int:
         if not told.isdigit() or len(told) > 20:

@@ -94,7 +94,7 @@ def rewrite(region: Region, normalisers: Collection[str], inside: Inside, spool:
 def _values(entry: Entry, content: bytes) -> Tuple[bytes, ...]:
     head = entry.head
     owner, time = [_owner(head)], [b"%d" % head.mtime]
-    extra: List[bytes] = []
+    extra = [entry.everywhere]
     form = [head.shape(_told(entry))]
     for one in entry.extensions:
         kind = one.head.type

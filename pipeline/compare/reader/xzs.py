@@ -65,11 +65,10 @@ def rewrite(region: Region, normalisers: Collection[str], inside: Inside, spool:
     if len(inside) != (new is not None):
         raise Unreadable("has not all of the entries that are to be replaced")
     if COMPRESSION in normalisers:
-        yield from _stored(stream.data if new is None else new)
-    elif new is not None:
+        return _stored(stream.data if new is None else new)
+    if new is not None:
         raise Unreadable("is not written anew without %s" % COMPRESSION)
-    else:
-        yield from region.blocks()
+    return region.blocks()
 
 
 def _stream(region: Region, spool: Spool) -> _Stream:

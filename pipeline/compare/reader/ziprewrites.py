@@ -1,17 +1,19 @@
 """Writes a zip file again with one cause of difference set to one value, and nothing else touched.
 
 Refused, by Unreadable: strange files, signed jars, and whatever a normaliser cannot set without hiding more
-than its cause: the order of names that stand twice, a manifest that a streaming reader would not find,
-content whose crc is wrong. Names, modes, comments and all extra fields but those of times are never touched.
+than its cause: the order of names that stand twice or lead to one file, a manifest that a streaming reader
+would not find, content whose crc is wrong. Names, modes, comments and all extra fields but times stay.
 """
 
 from __future__ import annotations
 
 import heapq
 import marshal
+import re
 import struct
 import zlib
 from array import array
+from collections import deque
 from typing import Collection, Dict, Iterable, Iterator, List, NamedTuple, Tuple
 
 from pipeline.compare.reader.contents import inflate
@@ -42,6 +44,10 @@ from pipeline.compare.reader.ziprecords import (
 TIMES, ORDER, COMPRESSION = "zip-times", "zip-order", "zip-compression"
 
 _FIRST_DAY = struct.pack("<2H", 0, 1 << 5 | 1)
+#: Names that may be another entry's too once they are unpacked: then the later one wins.
+_ALIAS = re.compile(rb"^$|^/|//|(^|/)\.\.?(/|$)|[\\\0]")
+_UNICODE_PATH = 0x7075
+_TYPE, _LINK = 0o170000, 0o120000
 _EXTENDED_TIME, _NTFS_TIME = 0x5455, 0x000A
 #: Flags that say how content is packed: two for the level, one for sizes that follow it.
 _PACKING = 0x0006 | STREAMED
@@ -52,9 +58,8 @@ _MOST_LEADING = 3
 _SIGNATURES = (b".rsa", b".dsa", b".ec")
 _RUN_ENTRIES, _RUN_BYTES, _PAGE_ENTRIES = 20_000, 4 << 20, 128
 
-#: A name and where its entry stands in the directory.
+#: A name and where its entry stands in the directory; by the same place, new content and its crc.
 _Named = Tuple[bytes, int]
-#: New content of some entries, by where they stand in the directory: the bytes and their crc.
 _Contents = Dict[int, Tuple[Region, int]]
 
 
@@ -85,8 +90,7 @@ def plan(
         order = array("Q", _by_name(names, survey, spool))
         survey.check_order()
     else:
-        for _ in names:
-            pass
+        deque(names, maxlen=0)
         survey.check_places()
     survey.check_all()
     task = _Task(region, end, order, survey.contents, TIMES in chosen, COMPRESSION in chosen)
@@ -104,8 +108,9 @@ class _Survey:
         self._counts: dict[bytes, int] = {}
         self._signed: set[bytes] = set()
         self._late: bytes | None = None
+        self._alias: bytes | None = None
         self._shuffled = False
-        self._twice = False
+        self.twice = False
 
     def watch(self, region: Region, end: End, order: array[int]) -> Iterator[_Named]:
         """Yields each name with where its entry stands, and learns on the way."""
@@ -120,6 +125,8 @@ class _Survey:
                 self.leading.append(at)
             elif small in _FRONT and self._late is None:
                 self._late = entry.name
+            if self._alias is None and _is_alias(entry):
+                self._alias = entry.name
             yield entry.name, at
             if small.startswith(_FOLDER) and small.endswith((b".sf", *_SIGNATURES)):
                 self._signed.add(b".sf" if small.endswith(b".sf") else b"key")
@@ -137,14 +144,13 @@ class _Survey:
                 crc = zlib.crc32(block, crc)
             self.contents[at] = content, crc
 
-    def twice(self) -> None:
-        """Notes that a name stands twice."""
-        self._twice = True
-
     def check_order(self) -> None:
         """Raises Unreadable where order says more than the order."""
-        if self._twice:
+        if self.twice:
             raise Unreadable("has two entries of one name: their order decides, so it is kept")
+        if self._alias is not None:
+            told = self._alias.decode("utf-8", "replace")
+            raise Unreadable("has an entry, %s, that may lead to another: their order is kept" % told)
         if self._late is not None:
             told = self._late.decode("utf-8", "replace")
             raise Unreadable("has its %s behind other entries: the order decides, so it is kept" % told)
@@ -160,6 +166,13 @@ class _Survey:
             raise Unreadable("is a signed jar, which is never rewritten")
         if len(self.contents) != len(self._inside):
             raise Unreadable("lacks an entry whose content is to be replaced")
+
+
+def _is_alias(entry: Entry) -> bool:
+    """Says whether an entry, unpacked, may be or lead to what another name says."""
+    if _ALIAS.search(entry.name) or entry.fields[15] >> 16 & _TYPE == _LINK:
+        return True
+    return any(kind == _UNICODE_PATH for kind, _ in blocks_of(entry.extra) or ())
 
 
 def _by_name(names: Iterable[_Named], survey: _Survey, spool: Spool) -> Iterator[int]:
@@ -178,7 +191,7 @@ def _by_name(names: Iterable[_Named], survey: _Survey, spool: Spool) -> Iterator
     last: bytes | None = None
     for name, at in heapq.merge(run, *map(_loaded, runs)):
         if name == last:
-            survey.twice()
+            survey.twice = True
         last = name
         if at not in survey.leading:
             yield at
@@ -259,8 +272,7 @@ def _entry(task: _Task, entry: Entry, local: Local, content: tuple[Region, int] 
     elif content is None:
         yield from own
     else:
-        for _ in own:
-            pass
+        deque(own, maxlen=0)
         yield from content[0].blocks()
 
 
