@@ -22,7 +22,6 @@ from pipeline.records.comparison import ComparedLeaf
 _IN_BUCKET: Final = 48
 _MOST_BITS: Final = 12
 _MOST_ROWS: Final = 20_000
-_EXAMPLE_ROWS: Final = 64
 _CHUNK: Final = 256
 _SHOWN: Final = 300
 
@@ -35,7 +34,6 @@ _FOLLOWS: Final = {
     "zip": frozenset({"coding", "claims"}),
 }
 
-Step = tuple[str, int]
 Path = list[Any]
 
 

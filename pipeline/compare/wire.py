@@ -10,11 +10,11 @@ from typing import Any, Final
 from pipeline.compare.bundle import program
 from pipeline.edge.conversation import Conversation
 from pipeline.errors import CommandFailed, ComparisonIncomplete
+from pipeline.records.base import STRICT_JSON
 
 _LARGEST_ANSWER: Final = 64 << 20
 #: An answer may take as long as unpacking the largest package takes a slow machine.
 ANSWER_SECONDS: Final = 900.0
-_DEEPEST_JSON: Final = 12
 
 
 @dataclass
@@ -31,15 +31,11 @@ class Line:
     def __init__(self, name: str, conversation: Conversation, seconds: float = ANSWER_SECONDS) -> None:
         self.name, self._talk, self._seconds = name, conversation, seconds
         self.counted = Counted()
-        text = program()
-        self._guarded_send(text)
-        self._overhead = len(text)
+        self._guarded_send(program())
         hello = self.ask({"ask": "hello"})
         if hello.get("protocol") != 1:
             raise self._nonsense("it does not speak this protocol")
-        self.hello = hello
         self.counted = Counted()
-        self._overhead = conversation.sent + conversation.received
 
     def ask(self, question: dict[str, Any]) -> dict[str, Any]:
         """Asks and waits for the answer. Raises ComparisonIncomplete."""
@@ -73,7 +69,7 @@ class Line:
 
     def _parsed(self, data: bytes) -> dict[str, Any]:
         try:
-            answer = json.loads(data, object_pairs_hook=_no_twice, parse_constant=_no_constant)
+            answer = STRICT_JSON.decode(data.decode("ascii"))
         except (ValueError, RecursionError) as exc:
             raise self._nonsense(str(exc)[:100]) from exc
         if not isinstance(answer, dict):
@@ -93,16 +89,3 @@ class Line:
             f"The reader of {self.name} answers nonsense: {what}.",
             remedy="Nothing of it is believed. Look at what runs as `python3` there.",
         )
-
-
-def _no_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise ValueError(f"the key {key!r} stands there twice")
-        found[key] = value
-    return found
-
-
-def _no_constant(word: str) -> Any:
-    raise ValueError(f"{word} is no JSON")

@@ -17,10 +17,7 @@ _BLOCK_BYTES = 1 << 18
 
 
 class Conversation(Protocol):
-    """Bytes to and from a program that runs somewhere. What was sent and received is counted, in bytes."""
-
-    sent: int
-    received: int
+    """Bytes to and from a program that runs somewhere."""
 
     def send(self, data: bytes) -> None:
         """Sends all of `data`. Raises CommandFailed where the other side is gone."""
@@ -36,7 +33,7 @@ class LocalConversation:
     """A program of this machine, started in `/`, whose environment holds nothing but a PATH and a locale."""
 
     def __init__(self, argv: Sequence[str], name: str) -> None:
-        self.name, self.sent, self.received = name, 0, 0
+        self.name = name
         environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"}
         if "TMPDIR" in os.environ:
             environment["TMPDIR"] = os.environ["TMPDIR"]
@@ -58,7 +55,6 @@ class LocalConversation:
                 left = left[count:]
         except OSError as exc:
             raise self._gone() from exc
-        self.sent += len(data)
 
     def receive(self, length: int, seconds: float) -> bytes:
         """Returns exactly `length` bytes. Raises CommandFailed, and CommandTimedOut after `seconds`."""
@@ -73,7 +69,6 @@ class LocalConversation:
                 raise self._gone()
             parts.append(data)
             missing -= len(data)
-        self.received += length
         return b"".join(parts)
 
     def close(self) -> None:

@@ -108,7 +108,7 @@ def load_json(data: bytes, path: str, *, remedy: str | None = None) -> Any:
     if "\n<<<<<<< " in "\n" + text and "\n>>>>>>> " in text:
         raise RecordInvalid(path, "", "holds git conflict markers", remedy=remedy)
     try:
-        value = _DECODER.decode(text)
+        value = STRICT_JSON.decode(text)
         # What is read must be writable again: half a surrogate pair is not, nor deep nesting.
         if "\\u" in text:
             dump_json(value)
@@ -152,7 +152,8 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-_DECODER = json.JSONDecoder(
+#: Refuses a name that occurs twice, NaN and what is too large. Depth and encoding are the caller's.
+STRICT_JSON = json.JSONDecoder(
     parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_without_doubles
 )
 

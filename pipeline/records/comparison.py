@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, PlainSerializer
 
 from pipeline.records.base import Record
+
+
+def _escaped(text: str) -> str:
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+#: Text out of a file's names and headers. A byte that is no UTF-8 is a surrogate, and `\\xe9` in JSON.
+Foreign = Annotated[str, PlainSerializer(_escaped, when_used="json")]
 
 
 class Verdict(StrEnum):
@@ -28,11 +36,11 @@ class ComparedLeaf(Record):
     its values, as far as they can be shown. `cause` is None where nothing that is known explains it.
     """
 
-    path: list[str]
+    path: list[Foreign]
     what: str
     count: int = 1
-    left: str | None = None
-    right: str | None = None
+    left: Foreign | None = None
+    right: Foreign | None = None
     cause: str | None = None
     evidence: str | None = None
 
@@ -47,11 +55,11 @@ class ComparedSide(Record):
 class ComparedArtifact(Record):
     """One artifact on both sides. `problem` says why it cannot be compared, where it cannot."""
 
-    name: str
+    name: Foreign
     verdict: Verdict
     left: ComparedSide
     right: ComparedSide
-    problem: str | None = None
+    problem: Foreign | None = None
     leaves: list[ComparedLeaf] = Field(default_factory=list)
     leaves_omitted: int = 0
 
@@ -72,10 +80,10 @@ class Comparison(Record):
     verdict: Verdict
     scope: Literal["builds", "files"]
     independent: bool
-    left: str
-    right: str
+    left: Foreign
+    right: Foreign
     artifacts: list[ComparedArtifact]
-    problems: list[str] = Field(default_factory=list)
+    problems: list[Foreign] = Field(default_factory=list)
     normalisers: list[str] = Field(default_factory=list)
     wire: Wire
     duration_seconds: float

@@ -19,6 +19,7 @@ from pipeline.compare.bundle import STARTER, program
 from pipeline.compare.wire import Line
 from pipeline.edge.conversation import LocalConversation
 from pipeline.errors import CommandFailed, ComparisonIncomplete
+from pipeline.records.base import dump
 from pipeline.records.comparison import Comparison, Verdict
 from pipeline.runtime import compare_here
 
@@ -45,6 +46,12 @@ def test_equal_folders_agree_in_one_round_trip(sides: tuple[Path, Path]) -> None
     assert (found.verdict, found.independent, found.scope) == (Verdict.AGREE, False, "files")
     assert found.wire.round_trips == 1
     assert [each.name for each in found.artifacts] == ["-rf", "sub `x`/caf\udce9 $(x)\n.bin"]
+
+
+def test_names_that_are_no_text_can_be_written(sides: tuple[Path, Path]) -> None:
+    """A name that is no UTF-8 does not keep --json from being JSON."""
+    written = json.loads(dump(compared(*sides)))
+    assert [each["name"] for each in written["artifacts"]] == ["-rf", "sub `x`/caf\\xe9 $(x)\n.bin"]
 
 
 def test_a_changed_byte_differs(sides: tuple[Path, Path]) -> None:
@@ -135,8 +142,6 @@ def answering(answers: list[bytes]) -> Iterator[Line]:
     """A line to somebody who greets properly and then sends these bytes, whatever is asked."""
 
     class Told:
-        sent = received = 0
-
         def __init__(self) -> None:
             hello = json.dumps({"protocol": 1}).encode()
             self.left = struct.pack(">I", len(hello)) + hello + b"".join(answers)

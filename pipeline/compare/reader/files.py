@@ -36,7 +36,8 @@ class OpenFile:
 
     def sha256(self) -> bytes:
         """Hashes every byte that is there now. Raises Unreadable where the file has changed since."""
-        digest = Region(self.descriptor, 0, self.status.st_size).sha256()
+        self.region.release()
+        digest = self.region.sha256()
         now = os.fstat(self.descriptor)
         if (now.st_size, now.st_mtime_ns) != (self.status.st_size, self.status.st_mtime_ns):
             raise Unreadable("changed while it was read")
@@ -80,7 +81,7 @@ def _below(folder: int, path: bytes, depth: int) -> Iterator[Found]:
         try:
             descriptor = os.open(name, _FLAGS, dir_fd=folder)
         except OSError as exc:
-            yield Found(whole, -1, _why(name, folder, exc))
+            yield Found(whole, -1, _why(exc))
             continue
         mode = os.fstat(descriptor).st_mode
         if stat.S_ISDIR(mode):
@@ -95,7 +96,7 @@ def _below(folder: int, path: bytes, depth: int) -> Iterator[Found]:
             yield Found(whole, -1, "is no regular file")
 
 
-def _why(name: bytes, folder: int, exc: OSError) -> str:
+def _why(exc: OSError) -> str:
     if exc.errno == errno.ELOOP:
         return "is a symbolic link"
     if exc.errno == errno.ENXIO:

@@ -30,7 +30,7 @@ FORMATS: tuple[ModuleType, ...] = (archives, zips, gzips, xzs, zstds, tars)
 #: What a file's name promises.
 SUFFIXES: tuple[tuple[tuple[bytes, ...], ModuleType], ...] = (
     ((b".deb",), archives),
-    ((b".jar", b".war", b".zip", b".whl"), zips),
+    (zips.SUFFIXES, zips),
 )
 
 

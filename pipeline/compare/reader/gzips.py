@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import struct
 import zlib
-from typing import Collection, Dict, Iterator, List, NamedTuple, Tuple
+from typing import Callable, Collection, Dict, Iterator, NamedTuple, Tuple
 
 from pipeline.compare.reader.contents import unpack_deflate
 from pipeline.compare.reader.limits import Unreadable
 from pipeline.compare.reader.listings import DEFLATED, Inside, Listing, Place, told
 from pipeline.compare.reader.regions import Region, Spool
+from pipeline.compare.reader.streams import NAME, replaced, unpacked
 
 KIND = "gzip"
 
@@ -23,7 +23,6 @@ NORMALISERS: Dict[str, str] = {
 }
 
 COLUMNS = ("content",)
-NAME = b"data"
 
 _MAGIC = b"\x1f\x8b\x08"
 _TEXT, _CHECKED, _EXTRA, _NAMED, _COMMENTED, _RESERVED = 1, 2, 4, 8, 16, 0xE0
@@ -76,14 +75,8 @@ def rewrite(region: Region, normalisers: Collection[str], inside: Inside, spool:
     """
     member = _member(region, spool)
     listing = _listing(region, member, spool)
-    if listing.strange:
-        raise Unreadable("is not normalised: %s" % listing.strange[0])
-    new = inside.get((NAME, 0))
-    if len(inside) != (new is not None):
-        raise Unreadable("has not all of the entries that are to be replaced")
-    if new is not None and COMPRESSION not in normalisers:
-        raise Unreadable("is not written anew without %s" % COMPRESSION)
-    return _rewritten(region, member, normalisers, member.data if new is None else new)
+    data = replaced(listing, member.data, COMPRESSION, normalisers, inside)
+    return _rewritten(region, member, normalisers, data)
 
 
 def _rewritten(
@@ -100,23 +93,21 @@ def _rewritten(
 
 def _member(region: Region, spool: Spool) -> _Member:
     header = _header(region, spool.limits.field)
-    lengths: List[int] = []
-    check, digest = 0, hashlib.sha256()
+    check = 0
 
-    def hashed() -> Iterator[bytes]:
+    def summed(ended: Callable[[int], None]) -> Iterator[bytes]:
         nonlocal check
-        for block in unpack_deflate(region, header.length, lengths.append):
+        for block in unpack_deflate(region, header.length, ended):
             check = zlib.crc32(block, check)
-            digest.update(block)
             yield block
 
-    data = spool.keep(hashed())
-    behind = header.length + lengths[0]
+    data, digest, length = unpacked(summed, spool)
+    behind = header.length + length
     trailer = region.read(behind, _TRAILER)
     if trailer != struct.pack("<II", check, data.length & 0xFFFFFFFF):
         raise Unreadable("has not the checksum or the size that it says")
-    stream = (header.length, lengths[0])
-    return _Member(header, data, digest.hexdigest(), stream, trailer, behind + _TRAILER)
+    stream = (header.length, length)
+    return _Member(header, data, digest, stream, trailer, behind + _TRAILER)
 
 
 def _listing(region: Region, member: _Member, spool: Spool) -> Listing:

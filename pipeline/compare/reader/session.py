@@ -19,7 +19,6 @@ from pipeline.compare.reader.regions import Region, Spool
 
 PROTOCOL = 1
 _FEW = 48
-_MOST_BYTES = 64 << 10
 
 Answer = Dict[str, Any]
 Step = Tuple[bytes, int]
@@ -52,7 +51,6 @@ class Session:
             "open": self._open,
             "sums": self._sums,
             "rows": self._rows,
-            "bytes": self._bytes,
             "again": self._again,
         }
         try:
@@ -64,9 +62,6 @@ class Session:
         return {
             "protocol": PROTOCOL,
             "python": "%d.%d.%d" % sys.version_info[:3],
-            "machine": _first_line("/etc/machine-id"),
-            "boot": _first_line("/proc/sys/kernel/random/boot_id"),
-            "user": os.geteuid(),
         }
 
     def _files(self, question: Answer) -> Answer:
@@ -92,16 +87,14 @@ class Session:
         self._find_together(question["paths"])
         for path in question["paths"]:
             try:
-                told.append(self._told(path, question.get("digest", True)))
+                told.append(self._told(path))
             except Unreadable as exc:
                 told.append({"unreadable": exc.reason})
         return {"opened": told}
 
-    def _told(self, path: List[Any], digest: bool) -> Answer:
+    def _told(self, path: List[Any]) -> Answer:
         opened = self._at(path)
-        one: Answer = {"size": opened.region.length}
-        if digest:
-            one["sha256"] = opened.region.sha256().hex()
+        one: Answer = {"size": opened.region.length, "sha256": opened.region.sha256().hex()}
         listing = opened.listing
         if listing is not None:
             one.update(kind=listing.kind, columns=list(listing.columns), count=listing.count)
@@ -122,12 +115,6 @@ class Session:
                 return {"rows": rows, "cut": True}
             rows.append(_row(*each))
         return {"rows": rows, "cut": False}
-
-    def _bytes(self, question: Answer) -> Answer:
-        region = self._at(question["path"]).region
-        begin = min(question["offset"], region.length)
-        data = region.read(begin, min(question["length"], _MOST_BYTES, region.length - begin))
-        return {"data": data.hex(), "size": region.length}
 
     def _again(self, question: Answer) -> Answer:
         told: Answer = {}
@@ -212,11 +199,3 @@ def _unsound(region: Region, name: bytes) -> str | None:
         return "is empty"
     sound = formats.unsound(region, name)
     return None if sound is None else "is damaged: it " + sound
-
-
-def _first_line(path: str) -> str | None:
-    try:
-        with open(path) as file:  # noqa: PTH123
-            return file.readline(100).strip() or None
-    except OSError:
-        return None

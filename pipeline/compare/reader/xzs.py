@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import struct
 import zlib
-from typing import Collection, Dict, Iterator, List, NamedTuple
+from typing import Collection, Dict, Iterator
 
 from pipeline.compare.reader.contents import unpack_xz
-from pipeline.compare.reader.limits import Unreadable
 from pipeline.compare.reader.listings import XZ, Inside, Listing, Place
 from pipeline.compare.reader.regions import Region, Spool
+from pipeline.compare.reader.streams import NAME, Stream, replaced, unpacked
 
 KIND = "xz"
 
@@ -19,7 +18,6 @@ COMPRESSION = "xz-compression"
 NORMALISERS: Dict[str, str] = {COMPRESSION: "an xz file's data, written without compression"}
 
 COLUMNS = ("content",)
-NAME = b"data"
 
 _MAGIC = b"\xfd7zXZ\0"
 _FOOTER = 12
@@ -28,14 +26,6 @@ _PIECE = 1 << 16
 #: A stream's flags with CRC32, and a block's header: one filter, LZMA2 with a dictionary of 64 KiB.
 _FLAGS = b"\0\x01"
 _BLOCK = b"\x02\0\x21\x01\x08\0\0\0"
-
-
-class _Stream(NamedTuple):
-    """The first stream: its data and their SHA-256, and how long it is."""
-
-    data: Region
-    digest: str
-    length: int
 
 
 def matches(region: Region, name: bytes) -> bool:
@@ -58,33 +48,15 @@ def rewrite(region: Region, normalisers: Collection[str], inside: Inside, spool:
     no two versions of liblzma promise the same bytes.
     """
     stream = _stream(region, spool)
-    listing = _listing(region, stream, spool)
-    if listing.strange:
-        raise Unreadable("is not normalised: %s" % listing.strange[0])
-    new = inside.get((NAME, 0))
-    if len(inside) != (new is not None):
-        raise Unreadable("has not all of the entries that are to be replaced")
-    if COMPRESSION in normalisers:
-        return _stored(stream.data if new is None else new)
-    if new is not None:
-        raise Unreadable("is not written anew without %s" % COMPRESSION)
-    return region.blocks()
+    data = replaced(_listing(region, stream, spool), stream.data, COMPRESSION, normalisers, inside)
+    return _stored(data) if COMPRESSION in normalisers else region.blocks()
 
 
-def _stream(region: Region, spool: Spool) -> _Stream:
-    lengths: List[int] = []
-    digest = hashlib.sha256()
-
-    def hashed() -> Iterator[bytes]:
-        for block in unpack_xz(region, spool.limits.decoder, lengths.append):
-            digest.update(block)
-            yield block
-
-    data = spool.keep(hashed())
-    return _Stream(data, digest.hexdigest(), lengths[0])
+def _stream(region: Region, spool: Spool) -> Stream:
+    return unpacked(lambda ended: unpack_xz(region, spool.limits.decoder, ended), spool)
 
 
-def _listing(region: Region, stream: _Stream, spool: Spool) -> Listing:
+def _listing(region: Region, stream: Stream, spool: Spool) -> Listing:
     listing = Listing(KIND, COLUMNS, spool)
     flags = region.read(len(_MAGIC), 2)
     listing.field("check", _CHECKS.get(flags[1], str(flags[1])))

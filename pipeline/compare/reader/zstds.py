@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import struct
-from typing import Collection, Dict, Iterator, List, NamedTuple
+from typing import Collection, Dict, Iterator
 
-from pipeline.compare.reader.limits import Unreadable
 from pipeline.compare.reader.listings import ZSTD, Inside, Listing, Place
 from pipeline.compare.reader.regions import Region, Spool
+from pipeline.compare.reader.streams import NAME, Stream, replaced, unpacked
 from pipeline.compare.reader.zstandard import unpack_zstd
 
 KIND = "zstd"
@@ -18,20 +17,11 @@ COMPRESSION = "zstd-compression"
 NORMALISERS: Dict[str, str] = {COMPRESSION: "a zstd file's data, written without compression or checksum"}
 
 COLUMNS = ("content",)
-NAME = b"data"
 
 _MAGIC = b"\x28\xb5\x2f\xfd"
 _PIECE = 1 << 17
 #: A frame's header: no checksum, no size, a window of 128 KiB.
 _HEADER = b"\0\x38"
-
-
-class _Stream(NamedTuple):
-    """The first frame: its data and their SHA-256, and how long it is."""
-
-    data: Region
-    digest: str
-    length: int
 
 
 def matches(region: Region, name: bytes) -> bool:
@@ -55,33 +45,15 @@ def rewrite(region: Region, normalisers: Collection[str], inside: Inside, spool:
     no two versions of libzstd promise the same bytes.
     """
     stream = _stream(region, spool)
-    listing = _listing(region, stream, spool)
-    if listing.strange:
-        raise Unreadable("is not normalised: %s" % listing.strange[0])
-    new = inside.get((NAME, 0))
-    if len(inside) != (new is not None):
-        raise Unreadable("has not all of the entries that are to be replaced")
-    if COMPRESSION in normalisers:
-        return _stored(stream.data if new is None else new)
-    if new is not None:
-        raise Unreadable("is not written anew without %s" % COMPRESSION)
-    return region.blocks()
+    data = replaced(_listing(region, stream, spool), stream.data, COMPRESSION, normalisers, inside)
+    return _stored(data) if COMPRESSION in normalisers else region.blocks()
 
 
-def _stream(region: Region, spool: Spool) -> _Stream:
-    lengths: List[int] = []
-    digest = hashlib.sha256()
-
-    def hashed() -> Iterator[bytes]:
-        for block in unpack_zstd(region, spool.limits.decoder, lengths.append):
-            digest.update(block)
-            yield block
-
-    data = spool.keep(hashed())
-    return _Stream(data, digest.hexdigest(), lengths[0])
+def _stream(region: Region, spool: Spool) -> Stream:
+    return unpacked(lambda ended: unpack_zstd(region, spool.limits.decoder, ended), spool)
 
 
-def _listing(region: Region, stream: _Stream, spool: Spool) -> Listing:
+def _listing(region: Region, stream: Stream, spool: Spool) -> Listing:
     listing = Listing(KIND, COLUMNS, spool)
     # What stands there says whether a window, a size, a checksum or a dictionary follow.
     listing.field("descriptor", "%02x" % region.read(len(_MAGIC), 1)[0])
