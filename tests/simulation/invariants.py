@@ -206,13 +206,20 @@ def _tokens(state: State) -> dict[str, str]:
 
 
 def grants(state: State) -> dict[str, str]:
-    """Returns by token what it stands for: which job or lock, in whose hands."""
+    """Returns by token what it stands for: which job, or locks, in whose hands.
+
+    Which locks is left out: who waits for two in one request may be given the other one first, where a rewind
+    took the first back. Fences are compared for each lock alone, so that lets nobody in elsewhere.
+    """
     found = {
         job.token: f"job {job.id} {job.attempt} {job.assigned_to}" for job in state.jobs.jobs if job.token
     }
+    held: dict[str, set[str]] = {}
     for lock in state.locks.locks:
         if lock.token:
-            found[lock.token] = f"{found.get(lock.token, '')} lock {lock.name} {lock.holder}"
+            held.setdefault(lock.token, set()).add(str(lock.holder))
+    for text, holders in held.items():
+        found[text] = f"{found.get(text, '')} locks of {', '.join(sorted(holders))}"
     return found
 
 
@@ -220,8 +227,9 @@ def grants(state: State) -> dict[str, str]:
 def tokens_increase(step: Step) -> None:
     """Whatever token is new is above all before it in the chain, and was given in no other chain.
 
-    But after a rewind the same operation may be given it again: the same thing in the same hands, since who
-    has not seen what was lost cannot know better; or whatever it is, if nobody had been told of the first.
+    But after a rewind the same operation may be given it again: in the same hands, the same job or a lock that
+    it asked for, since who has not seen what was lost cannot know better; or whatever it is, if nobody had
+    been told of the first.
     """
     if step.after.jobs is step.before.jobs and step.after.locks is step.before.locks:
         return None

@@ -23,16 +23,16 @@ OK = {"ok": True, "value": {}}
 REFUSED = {"ok": False, "reason": "held", "message": "It is held."}
 
 
-def state(*holders: str) -> State:
+def state(*holders: str, lock: str = "a") -> State:
     """A state in which the lock is held, by the last of so many holders."""
-    locks = [Lock(name="a", owner="build1", timestamp=NOW, token=TOKEN, holder=each) for each in holders]
+    locks = [Lock(name=lock, owner="build1", timestamp=NOW, token=TOKEN, holder=each) for each in holders]
     return State(Jobs(), Locks(locks=locks), cast(LedgerState, None), Messages(), Mailbox())
 
 
-def given_again(first: str, second: str, *, lost: bool, told: bool) -> None:
+def given_again(first: str, second: str, *, lost: bool, told: bool, lock: str = "a") -> None:
     """The token is given to one holder in one commit, and to another in the next that gives it."""
     step = SimpleNamespace(
-        commit="again", before=state(), after=state(second), highest=Token(1, 4, "-"), history=History(),
+        commit="again", before=state(), after=state(second, lock=lock), highest=Token(1, 4, "-"), history=History(),
         lost=lambda commit: lost, untold=lambda op, commit, again: lost and not told,
         record=SimpleNamespace(ordinal=9),
     )  # fmt: skip
@@ -47,6 +47,15 @@ def test_a_token_comes_again_only_after_a_rewind(second: str, told: bool) -> Non
     with pytest.raises(Violated) as raised:
         given_again("h1", second, lost=False, told=told)
     assert raised.value.name == "tokens-increase"
+
+
+def test_a_token_comes_again_for_the_other_lock_of_one_request() -> None:
+    """After a rewind only, and in the same hands: what frees one of two locks may be another takeover."""
+    given_again("h1", "h1", lost=True, told=True, lock="b")
+    for second, lost in (("h1", False), ("h2", True)):
+        with pytest.raises(Violated) as raised:
+            given_again("h1", second, lost=lost, told=True, lock="b")
+        assert raised.value.name == "tokens-increase"
 
 
 def test_a_token_that_was_told_never_comes_in_other_hands() -> None:
