@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PlainSerializer
 
 from pipeline.records.base import Record
+from pipeline.records.names import BuilderName, JobId, Oid
 
 
 def _escaped(text: str) -> str:
@@ -53,7 +54,11 @@ class ComparedSide(Record):
 
 
 class ComparedArtifact(Record):
-    """One artifact on both sides. `problem` says why it cannot be compared, where it cannot."""
+    """One artifact on both sides. `problem` says why it cannot be compared, where it cannot.
+
+    `normalisers` and `normalised_sha256` are there with AGREE-NORMALISED alone: what makes both sides the
+    same bytes, and the SHA-256 of those bytes.
+    """
 
     name: Foreign
     verdict: Verdict
@@ -62,6 +67,42 @@ class ComparedArtifact(Record):
     problem: Foreign | None = None
     leaves: list[ComparedLeaf] = Field(default_factory=list)
     leaves_omitted: int = 0
+    normalisers: list[str] = Field(default_factory=list)
+    normalised_sha256: str | None = None
+
+
+class ComparedCause(Record):
+    """Why leaves differ, over all artifacts: `leaves` of them. `proved`: normalisers made their bytes equal.
+
+    `name` is what a leaf's `cause` holds. `remedy` is the setting that removes it for good, if there is one.
+    """
+
+    name: str
+    text: str
+    remedy: str | None = None
+    leaves: int
+    proved: bool = False
+    normalisers: list[str] = Field(default_factory=list)
+
+
+class Difference(Record):
+    """One input, or one property of the environment, that differs. None: that side has none.
+
+    `explains` names the causes that it may be behind; of an environment the likeliest comes first.
+    """
+
+    name: Foreign
+    left: Foreign | None
+    right: Foreign | None
+    explains: list[str] = Field(default_factory=list)
+
+
+class ComparedBuild(Record):
+    """Whose build one side is."""
+
+    builder: BuilderName
+    job_id: JobId
+    commit: Oid
 
 
 class Wire(Record):
@@ -74,7 +115,8 @@ class Wire(Record):
 class Comparison(Record):
     """The whole of a comparison. `scope` `files` says nothing about builds: no inputs are known.
 
-    `independent` is false where nothing shows that two different machines made the two sides.
+    `independent` is false where nothing shows that two different machines made the two sides. `inputs` that
+    differ make the whole INCOMPARABLE; what is recorded of the `environment` may differ.
     """
 
     verdict: Verdict
@@ -84,6 +126,11 @@ class Comparison(Record):
     right: Foreign
     artifacts: list[ComparedArtifact]
     problems: list[Foreign] = Field(default_factory=list)
+    left_build: ComparedBuild | None = None
+    right_build: ComparedBuild | None = None
+    inputs: list[Difference] = Field(default_factory=list)
+    environment: list[Difference] = Field(default_factory=list)
+    causes: list[ComparedCause] = Field(default_factory=list)
     normalisers: list[str] = Field(default_factory=list)
     wire: Wire
     duration_seconds: float

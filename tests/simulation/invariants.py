@@ -227,9 +227,9 @@ def grants(state: State) -> dict[str, str]:
 def tokens_increase(step: Step) -> None:
     """Whatever token is new is above all before it in the chain, and was given in no other chain.
 
-    But after a rewind the same operation may be given it again: in the same hands, the same job or a lock that
-    it asked for, since who has not seen what was lost cannot know better; or whatever it is, if nobody had
-    been told of the first.
+    But after a rewind the same operation may be given it again: in the same hands, the same job or a lock
+    that it asked for, since who has not seen what was lost cannot know better; or whatever it is, if nobody
+    had been told of the first.
     """
     if step.after.jobs is step.before.jobs and step.after.locks is step.before.locks:
         return None

@@ -32,7 +32,8 @@ def state(*holders: str, lock: str = "a") -> State:
 def given_again(first: str, second: str, *, lost: bool, told: bool, lock: str = "a") -> None:
     """The token is given to one holder in one commit, and to another in the next that gives it."""
     step = SimpleNamespace(
-        commit="again", before=state(), after=state(second, lock=lock), highest=Token(1, 4, "-"), history=History(),
+        commit="again", before=state(), after=state(second, lock=lock),
+        highest=Token(1, 4, "-"), history=History(),
         lost=lambda commit: lost, untold=lambda op, commit, again: lost and not told,
         record=SimpleNamespace(ordinal=9),
     )  # fmt: skip
