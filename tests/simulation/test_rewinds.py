@@ -14,7 +14,8 @@ from pipeline.records.locks import Lock, Locks, Token
 from pipeline.records.messages import Mailbox, Messages
 from tests.coordination.world import NOW
 from tests.simulation.checker import Checker, Link
-from tests.simulation.invariants import History, State, Step, Violated, grants, tokens_increase
+from tests.simulation.invariants import History, State, Step, Violated, grants
+from tests.simulation.invariants.tokens import tokens_increase
 from tests.simulation.witness import Asked, Witness
 from tests.simulation.world import World
 
