@@ -6,16 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.compare.descent import Found, descend
+from pipeline.compare.explaining import explain
 from pipeline.compare.verdicts import Stated, judge, overall, read_stated
 from pipeline.compare.wire import Line
 from pipeline.edge.clock import Clock
 from pipeline.edge.conversation import Conversation
 from pipeline.errors import ComparisonIncomplete, UsageError
-from pipeline.records.comparison import ComparedArtifact, Comparison, Verdict, Wire
-
-#: Of one artifact so many differing leaves are kept; more are counted.
-MOST_LEAVES = 10_000
+from pipeline.records.comparison import Comparison, Wire
 
 
 @dataclass(frozen=True)
@@ -82,7 +79,7 @@ def _compare(
         if not read:
             problems.append(f"{place.name} holds no files: two empty sets prove nothing")
     artifacts = judge(stated[0], stated[1], same_machine=True)
-    artifacts = [_explained(each, one, two, say) for each in artifacts]
+    artifacts = [explain(each, one, two, say) for each in artifacts]
     wire = Wire(
         bytes=one.counted.bytes + two.counted.bytes,
         round_trips=max(one.counted.round_trips, two.counted.round_trips),
@@ -97,28 +94,4 @@ def _compare(
         problems=problems,
         wire=wire,
         duration_seconds=clock.boottime() - begun,
-    )
-
-
-def _explained(
-    artifact: ComparedArtifact, one: Line, two: Line, say: Callable[[str], None]
-) -> ComparedArtifact:
-    """Returns an artifact that differs with the leaves in which it does."""
-    if artifact.verdict != Verdict.DIFFER:
-        return artifact
-    say(f"Looking into {artifact.name} …")
-    found: Found = descend(one, two, artifact.name)
-    digests = artifact.left.sha256, artifact.right.sha256
-    for line, digest in zip((one, two), digests, strict=True):
-        again = line.ask({"ask": "again", "files": [artifact.name]}).get("digests", {})
-        if not isinstance(again, dict) or again.get(artifact.name) != digest:
-            found.unreadable.append(f"{artifact.name} changed on {line.name} while it was compared")
-    problem = "; ".join(found.unreadable[:3]) or None
-    return artifact.model_copy(
-        update={
-            "verdict": Verdict.INCOMPLETE if problem else Verdict.DIFFER,
-            "problem": problem,
-            "leaves": found.leaves[:MOST_LEAVES],
-            "leaves_omitted": max(0, len(found.leaves) - MOST_LEAVES),
-        }
     )
