@@ -455,8 +455,8 @@ def artifacts_verify(c: Context, id: str = "", json: bool = False) -> None:
 
 @task(
     help={
-        "left": "a file or a folder of this machine",
-        "right": "the file or the folder to hold against it",
+        "left": "a file or folder here, a builder, or [USER@]HOST:/PATH",
+        "right": "what to hold against it, written in the same way",
         "json": JSON,
     }
 )

@@ -36,7 +36,11 @@
     ├── NotReported                   80   built, not yet reported: the next command reports it
     ├── ArtifactsInvalid              85   files differ from their manifest
     ├── CheckFailed                   86   the ledger's chain or files, or a demonstration's promises, fail
-    ├── ComparisonIncomplete          87   a side cannot be read or reached; see VERDICT_EXIT_CODES
+    ├── ComparisonIncomplete          87   a side cannot be read; see VERDICT_EXIT_CODES
+    │   ├── HostUnreachable           92   no SSH connection to a side, or it broke off
+    │   ├── HostRefused               93   a machine that is not known, or not the one that is
+    │   ├── LoginRefused              94   a side takes neither this user nor these keys
+    │   └── ReaderMissing             95   no Python 3.8 or later on a side
     ├── CommandFailed                 90   a program that was needed failed
     │   └── CommandTimedOut           91
     └── Interrupted                  130   Ctrl-C
@@ -272,6 +276,34 @@ class ComparisonIncomplete(PipelineError):
     """A side of a comparison cannot be read or reached: nothing is said about its artifacts."""
 
     exit_code = 87
+
+
+class HostUnreachable(ComparisonIncomplete):
+    """There is no connection to a side. `step`: connect, login, start, or talk for one that broke off."""
+
+    exit_code = 92
+
+    def __init__(self, message: str, step: str, *, remedy: str | None = None) -> None:
+        super().__init__(message, remedy=remedy)
+        self.step = step
+
+
+class HostRefused(ComparisonIncomplete):
+    """A machine whose key or id is not what is known of it. `reason`: unknown, changed, revoked, machine."""
+
+    exit_code = 93
+
+    def __init__(self, message: str, reason: str, *, remedy: str | None = None) -> None:
+        super().__init__(message, remedy=remedy)
+        self.reason = reason
+
+
+class LoginRefused(ComparisonIncomplete):
+    exit_code = 94
+
+
+class ReaderMissing(ComparisonIncomplete):
+    exit_code = 95
 
 
 #: Exit codes by verdict of a comparison. Only 0 and 3 are agreement.

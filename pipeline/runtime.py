@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import socket
 import sys
 from collections.abc import Callable, Mapping
@@ -11,14 +12,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.compare.bundle import STARTER
+from pipeline.compare.bundle import READER
 from pipeline.coordination.adoption import adopt
 from pipeline.coordination.leases import RENEWAL_SHARE, interval_for_budget
 from pipeline.coordination.reducer import REDUCER_VERSION, decide, genesis
 from pipeline.edge.bare import make_bare
 from pipeline.edge.children import SystemChildren
 from pipeline.edge.clock import SystemClock
-from pipeline.edge.conversation import LocalConversation
+from pipeline.edge.conversation import Conversation, LocalConversation
 from pipeline.edge.credentials import split_url
 from pipeline.edge.git_objects import TreeView, parse_commit
 from pipeline.edge.git_refs import GitRefs
@@ -40,8 +41,9 @@ from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.store import Store
 from pipeline.operations import site as sites
 from pipeline.operations.admission import admit
-from pipeline.operations.compare import compare_files, place_of
+from pipeline.operations.compare import compare_files
 from pipeline.operations.demo.perform import Theatre
+from pipeline.operations.places import Known, Place, place_of
 from pipeline.operations.settings import LocalSettings, masked, resolve
 from pipeline.operations.site import Site
 from pipeline.records.base import dump
@@ -69,14 +71,37 @@ class Found:
 
 
 def compare_here(left: str, right: str, say: Callable[[str], None]) -> Comparison:
-    """Compares two files or folders of this machine, as they were typed."""
-    sides = place_of(left, "--left"), place_of(right, "--right")
-    return compare_files(*sides, read_here, SystemClock(), say)
+    """Compares two sides as they were typed: paths, builders, paths of other machines."""
+    known = _known()
+    sides = place_of(left, "--left", known), place_of(right, "--right", known)
+    return compare_files(*sides, read_there, SystemClock(), say)
 
 
-def read_here(name: str) -> LocalConversation:
-    """Starts a reader of this machine's files for a comparison. `name` is the side's, for errors."""
-    return LocalConversation([sys.executable, "-I", "-S", "-B", "-c", STARTER], name)
+def read_there(place: Place) -> Conversation:
+    """Starts a reader of a side's files for a comparison, with nothing in its way that could be imported."""
+    if place.host is None:
+        return LocalConversation([sys.executable, *READER], place.name)
+    from pipeline.edge.ssh import SshConversation
+
+    return SshConversation(place.host, f"cd / && exec {shlex.join(['python3', *READER])}", place.name)
+
+
+def _known() -> Known:
+    settings = read_settings()
+
+    def registered() -> list[Builder]:
+        if settings.embedded and not (Path(settings.ledger) / "HEAD").exists():
+            return [Builder(name=name, manager="embedded") for name in EMBEDDED_BUILDERS]
+        return _registered(settings, make_refs(settings))
+
+    def own() -> str | None:
+        try:
+            name: str = identify(settings, registered).value
+        except IdentityUnknown:
+            return None
+        return name
+
+    return Known(own, settings.artifacts, settings.builders, registered)
 
 
 def find_home(environment: Mapping[str, str], folder: Path) -> Found:

@@ -14,8 +14,16 @@ _PACKAGE: Final = "pipeline.compare.reader"
 #: input comes a program's length in eight digits, then the program, then its questions.
 STARTER: Final = "import sys;f=sys.stdin.buffer;exec(compile(f.read(int(f.read(8))),'reader','exec'))"
 
+#: The options with which an interpreter imports nothing but what it came with, and the starter.
+READER: Final = ("-I", "-S", "-B", "-c", STARTER)
+
 _LOADER: Final = """
-import base64, importlib.abc, importlib.machinery, json, sys, zlib
+import sys
+if sys.version_info < (3, 8):
+    told = b'{"protocol":0,"python":"%d.%d"}' % sys.version_info[:2]
+    sys.stdout.buffer.write(len(told).to_bytes(4, "big") + told)
+    sys.exit(1)
+import base64, importlib.abc, importlib.machinery, json, zlib
 sources = json.loads(zlib.decompress(base64.b85decode(PACKED)))
 class Packed(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def find_spec(self, name, path, target=None):

@@ -78,19 +78,25 @@ def judge(
     right: Sequence[Stated],
     *,
     same_machine: bool | None,
+    same_builder: bool = False,
     expected: Sequence[str] = (),
 ) -> list[ComparedArtifact]:
     """Decides about each artifact by what both sides stated; `DIFFER` may be explained later.
 
-    `same_machine` None: that is not known. `expected` names what has to be there beside what is.
+    `same_machine` None: that is not known. `same_builder`: nothing agrees with itself.
+    `expected` names what has to be there beside what is.
     """
     ours, theirs = {one.path: one for one in left}, {one.path: one for one in right}
     names = sorted({*ours, *theirs, *expected})
-    return [_judge_one(name, ours, theirs, same_machine) for name in names]
+    return [_judge_one(name, ours, theirs, same_machine, same_builder) for name in names]
 
 
 def _judge_one(
-    name: str, ours: Mapping[str, Stated], theirs: Mapping[str, Stated], same_machine: bool | None
+    name: str,
+    ours: Mapping[str, Stated],
+    theirs: Mapping[str, Stated],
+    same_machine: bool | None,
+    same_builder: bool,
 ) -> ComparedArtifact:
     one, two = ours.get(name), theirs.get(name)
     none = ComparedSide()
@@ -118,6 +124,8 @@ def _judge_one(
     if same_machine is not False and one.inode == two.inode:
         return told(Verdict.INCOMPARABLE, "both sides are one and the same file")
     if one.sha256 is not None and one.sha256 == two.sha256 and one.size == two.size:
+        if same_builder:
+            return told(Verdict.INCOMPARABLE, "both sides are the same builder's")
         return told(Verdict.AGREE)
     return told(Verdict.DIFFER)
 

@@ -68,7 +68,11 @@ def _last(found: Comparison) -> Iterator[str]:
     yield ""
     yield f"left   {printable(found.left)}"
     yield f"right  {printable(found.right)}"
-    yield f"wire   {size(found.wire.bytes)} in {found.wire.round_trips} round trips"
+    trips = f"{found.wire.round_trips} round trip{'s' if found.wire.round_trips != 1 else ''}"
+    before = (
+        f"{size(found.wire.handshake_bytes)} to connect, {size(found.wire.program_bytes)} for the readers"
+    )
+    yield f"wire   {size(found.wire.bytes)} in {trips}; {before}"
     yield f"{found.verdict}: {of}; {found.duration_seconds:.1f} s"
     if found.scope == "files":
         yield "These are files: what they were built from is not known, so nothing is said about builds."

@@ -3,61 +3,86 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 from pipeline.compare.explaining import explain
 from pipeline.compare.verdicts import Stated, judge, overall, read_stated
-from pipeline.compare.wire import Line
+from pipeline.compare.wire import ANSWER_SECONDS, Line, same_machine
 from pipeline.edge.clock import Clock
 from pipeline.edge.conversation import Conversation
-from pipeline.errors import ComparisonIncomplete, UsageError
+from pipeline.errors import ComparisonIncomplete, HostRefused, PipelineError
+from pipeline.operations.places import Place, place_of
 from pipeline.records.comparison import Comparison, Wire
 
-
-@dataclass(frozen=True)
-class Place:
-    """Where one side's files lie: a folder or a file of this machine."""
-
-    path: Path
-
-    @property
-    def name(self) -> str:
-        """Returns it in words."""
-        return str(self.path)
-
-
-def place_of(word: str, option: str) -> Place:
-    """Reads a side as it was typed. Raises UsageError for one that is not there."""
-    path = Path(word).expanduser().absolute()
-    if not word or not path.exists():
-        raise UsageError(
-            f"{option} {word!r} is no file or folder of this machine.",
-            remedy="Give the folders, or the files, that are to be compared.",
-        )
-    return Place(path)
+__all__ = ["Place", "compare_files", "place_of"]
 
 
 def compare_files(
     left: Place,
     right: Place,
-    converse: Callable[[str], Conversation],
+    converse: Callable[[Place], Conversation],
     clock: Clock,
     say: Callable[[str], None],
+    seconds: float = ANSWER_SECONDS,
 ) -> Comparison:
     """Compares two folders or files. Nothing is said about builds: their inputs are not known.
 
-    Raises ComparisonIncomplete where a side cannot be read or its reader fails.
+    `converse` starts a reader where a side lies; both sides at once. Each answer is waited for so many
+    `seconds`. Raises ComparisonIncomplete, or one of its kinds, where a side cannot be reached or read.
     """
     begun = clock.boottime()
-    lines: list[Line] = []
+    with ExitStack() as closing:
+        one, two = _connect((left, right), converse, seconds, closing, say)
+        return _compare(left, right, one, two, begun, clock, say)
+
+
+def _connect(
+    places: tuple[Place, Place],
+    converse: Callable[[Place], Conversation],
+    seconds: float,
+    closing: ExitStack,
+    say: Callable[[str], None],
+) -> tuple[Line, Line]:
+    """Opens the lines to both sides at once. Of two errors the left one is raised, the other said."""
+    far = [place.name for place in places if place.host is not None]
+    if far:
+        say(f"Connecting to {' and '.join(far)} …")
+    with ThreadPoolExecutor(len(places)) as pool:
+        opening = [pool.submit(_open, place, converse, seconds) for place in places]
+        errors = [each.exception() for each in opening]
+        for each, error in zip(opening, errors, strict=True):
+            if error is None:
+                closing.callback(each.result().close)
+    failed = [error for error in errors if error is not None]
+    for error in failed[1:]:
+        if isinstance(error, PipelineError):
+            say(str(error))
+    if failed:
+        raise failed[0]
+    return opening[0].result(), opening[1].result()
+
+
+def _open(place: Place, converse: Callable[[Place], Conversation], seconds: float) -> Line:
+    talk = converse(place)
     try:
-        for place in (left, right):
-            lines.append(Line(place.name, converse(place.name)))
-        return _compare(left, right, lines[0], lines[1], begun, clock, say)
-    finally:
-        for line in lines:
-            line.close()
+        line = Line(place.name, talk, seconds, str(place.path))
+        _insist_on_machine(place, line)
+    except BaseException:
+        talk.close()
+        raise
+    return line
+
+
+def _insist_on_machine(place: Place, line: Line) -> None:
+    if place.machine_id is not None and place.machine_id != line.machine.machine_id:
+        raise HostRefused(
+            f"{place.name}: the machine's id is {line.machine.machine_id or 'not known'}, not the pinned"
+            f" {place.machine_id}.",
+            "machine",
+            remedy=f"Another machine may answer in its place. If it was set up anew, correct"
+            f" `builders.{place.builder}.machine_id` in this machine's config.toml.",
+        )
 
 
 def _compare(
@@ -65,7 +90,7 @@ def _compare(
 ) -> Comparison:
     say("Hashing both sides …")
     # Two files are held against each other whatever they are called.
-    name = {"name": left.path.name} if left.path.is_file() and right.path.is_file() else {}
+    name = {"name": left.path.name} if one.machine.is_file and two.machine.is_file else {}
     one.begin({"ask": "files", "root": str(left.path), **name})
     two.begin({"ask": "files", "root": str(right.path), **name})
     answers = one.finish(), two.finish()
@@ -78,20 +103,31 @@ def _compare(
         stated.append(read)
         if not read:
             problems.append(f"{place.name} holds no files: two empty sets prove nothing")
-    artifacts = judge(stated[0], stated[1], same_machine=True)
+    same = same_machine(one.machine, two.machine)
+    artifacts = judge(*stated, same_machine=same, same_builder=_same_builder(left, right))
     artifacts = [explain(each, one, two, say) for each in artifacts]
-    wire = Wire(
-        bytes=one.counted.bytes + two.counted.bytes,
-        round_trips=max(one.counted.round_trips, two.counted.round_trips),
-    )
     return Comparison(
         verdict=overall(artifacts, problems),
         scope="files",
-        independent=False,
+        independent=same is False,
         left=left.name,
         right=right.name,
         artifacts=artifacts,
         problems=problems,
-        wire=wire,
+        wire=_wire(one, two),
         duration_seconds=clock.boottime() - begun,
+    )
+
+
+def _same_builder(left: Place, right: Place) -> bool:
+    return left.builder is not None and left.builder == right.builder
+
+
+def _wire(one: Line, two: Line) -> Wire:
+    both = one.counted, two.counted
+    return Wire(
+        bytes=sum(each.bytes for each in both),
+        round_trips=max(each.round_trips for each in both),
+        handshake_bytes=sum(each.handshake_bytes for each in both),
+        program_bytes=sum(each.program_bytes for each in both),
     )

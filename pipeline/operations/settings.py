@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline.edge.hosts import Host
 from pipeline.errors import ConfigInvalid, UsageError
 from pipeline.records import paths
-from pipeline.records.names import check_name
+from pipeline.records.names import check_name, is_name
 from pipeline.records.secrets import mask
 
 #: name -> what it means; the order is that of `invoke config`.
@@ -31,7 +32,30 @@ MEANINGS = {
     "pushes_per_minute": "what the ledger's host takes from all builders together; 0: as many as there are",
 }
 
+_MACHINE = re.compile(r"[0-9a-f]{32}")
 _PATHS = frozenset({"ledger", "source", "recipe", "artifacts", "cache", "work", "machine_lock"})
+
+#: The same of another builder, in `[builders.NAME]`. The ledger has no say in them.
+FAR_MEANINGS = {
+    "root": "where that builder keeps its artifacts, for `invoke compare`",
+    "address": "where SSH reaches it, instead of its address in `shared/builders.json`",
+    "port": "its SSH port; by default as ssh's own configuration says",
+    "user": "the user there, instead of the one in `shared/builders.json`",
+    "host_key": "the only host key that is taken for its: `SHA256:…` or `ssh-ed25519 AAAA…`",
+    "machine_id": "the only machine that is taken for it: its /etc/machine-id",
+}
+
+
+@dataclass(frozen=True)
+class FarBuilder:
+    """What this machine knows of another builder by itself. None: not set."""
+
+    root: Path | None = None
+    address: str | None = None
+    port: int | None = None
+    user: str | None = None
+    host_key: str | None = None
+    machine_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +91,7 @@ class LocalSettings:
     pushes_per_minute: float
     embedded: bool
     rows: tuple[Setting, ...]
+    builders: Mapping[str, FarBuilder] = field(default_factory=dict)
 
 
 def resolve(home: Path, file_text: str | None, environment: Mapping[str, str]) -> LocalSettings:
@@ -108,7 +133,53 @@ def resolve(home: Path, file_text: str | None, environment: Mapping[str, str]) -
     embedded = values["ledger"] == defaults["ledger"]
     for name in ("artifacts", "cache", "work", "machine_lock"):
         values[name] = _path(name, values[name], next(row.origin for row in rows if row.name == name))
-    return LocalSettings(home=home, embedded=embedded, rows=tuple(rows), **values)
+    far, more = _far_builders(written.get("builders", {}), place)
+    return LocalSettings(home=home, embedded=embedded, rows=(*rows, *more), builders=far, **values)
+
+
+def _far_builders(written: Any, place: Path) -> tuple[dict[str, FarBuilder], list[Setting]]:
+    """Reads `[builders.NAME]`. Raises ConfigInvalid that names the setting."""
+    if not isinstance(written, dict):
+        raise ConfigInvalid(f"{place}: `builders` is no table.", remedy="Write `[builders.NAME]`.")
+    found, rows = {}, []
+    for name, table in written.items():
+        if not is_name("builder", name) or not isinstance(table, dict):
+            raise ConfigInvalid(
+                f"{place}: `builders.{name}` is no builder.", remedy="Write `[builders.NAME]`."
+            )
+        for key, value in table.items():
+            if key not in FAR_MEANINGS:
+                raise ConfigInvalid(
+                    f"{place}: `builders.{name}.{key}` does not exist.",
+                    remedy=f"One of: {', '.join(FAR_MEANINGS)}.",
+                )
+            whole = f"builders.{name}.{key}"
+            _insist(key, value, f"{place}: `{whole}`")
+            rows.append(Setting(whole, str(value), str(place), FAR_MEANINGS[key]))
+        try:
+            far = FarBuilder(**{**table, "root": Path(table["root"]) if "root" in table else None})
+            Host(far.address or name, far.user, far.port, far.host_key)
+        except UsageError as exc:
+            raise ConfigInvalid(f"{place}: `builders.{name}`: {exc.message}", remedy=exc.remedy) from exc
+        found[name] = far
+    return found, rows
+
+
+def _insist(key: str, value: Any, where: str) -> None:
+    """Raises ConfigInvalid for a value of another form."""
+    if key == "port":
+        fits, wanted = type(value) is int and 0 < value < 65536, "a number from 1 to 65535"
+    elif key == "machine_id":
+        fits, wanted = isinstance(value, str) and bool(_MACHINE.fullmatch(value)), "32 hexadecimal digits"
+    else:
+        fits, wanted = (
+            isinstance(value, str) and bool(value.strip()) and value.isprintable(),
+            "a text of one line",
+        )
+        if key == "root":
+            fits, wanted = fits and value.startswith("/"), "a whole path, from `/` on"
+    if not fits:
+        raise ConfigInvalid(f"{where} is {value!r}.", remedy=f"Give {wanted}.")
 
 
 def _parse(text: str | None, place: Path) -> dict[str, Any]:
@@ -116,10 +187,11 @@ def _parse(text: str | None, place: Path) -> dict[str, Any]:
         written = tomllib.loads((text or "").removeprefix("\ufeff"))
     except (ValueError, RecursionError) as exc:
         raise ConfigInvalid(f"`{place}` is not TOML: {exc}", remedy="Correct the file.") from exc
-    unknown = sorted(set(written) - set(MEANINGS))
+    unknown = sorted(set(written) - set(MEANINGS) - {"builders"})
     if unknown:
         raise ConfigInvalid(
-            f"`{place}` sets `{unknown[0]}`, which does not exist.", remedy=f"One of: {', '.join(MEANINGS)}."
+            f"`{place}` sets `{unknown[0]}`, which does not exist.",
+            remedy=f"One of: {', '.join(MEANINGS)}, `[builders.NAME]`.",
         )
     return written
 

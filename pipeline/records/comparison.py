@@ -106,10 +106,16 @@ class ComparedBuild(Record):
 
 
 class Wire(Record):
-    """What travelled between here and the readers, sending them and their first answer apart."""
+    """What travelled between here and the readers of both sides, with all that carries it.
+
+    `handshake_bytes` make the connections, `program_bytes` send the readers and bring their first answer;
+    `bytes` are those of all questions and answers after, and `round_trips` how often one was waited for.
+    """
 
     bytes: int
     round_trips: int
+    handshake_bytes: int = 0
+    program_bytes: int = 0
 
 
 class Comparison(Record):

@@ -143,7 +143,8 @@ def answering(answers: list[bytes]) -> Iterator[Line]:
 
     class Told:
         def __init__(self) -> None:
-            hello = json.dumps({"protocol": 1}).encode()
+            self.name, self.travelled = "build2", 0
+            hello = json.dumps({"protocol": 1, "python": "3.8.0"}).encode()
             self.left = struct.pack(">I", len(hello)) + hello + b"".join(answers)
 
         def send(self, data: bytes) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import stat
-from typing import Iterator, NamedTuple
+from typing import Iterator, List, NamedTuple
 
 from pipeline.compare.reader.limits import Limits, Unreadable
 from pipeline.compare.reader.regions import Region
@@ -51,6 +52,7 @@ def find(root: bytes, limits: Limits, name: bytes = b"") -> Iterator[Found]:
 
     Raises Unreadable where the root is not there, is a link, or holds more than is taken.
     """
+    root = root.rstrip(b"/") or b"/"  # with one at its end, a link would be followed
     try:
         descriptor = os.open(root, _FLAGS)
     except OSError as exc:
@@ -64,7 +66,7 @@ def find(root: bytes, limits: Limits, name: bytes = b"") -> Iterator[Found]:
         os.close(descriptor)
         raise Unreadable("%s is neither a folder nor a regular file" % os.fsdecode(root))
     try:
-        for number, found in enumerate(_below(descriptor, b"", 0)):
+        for number, found in enumerate(_below(descriptor, b"", 0, limits)):
             if number >= limits.entries:
                 raise Unreadable("%s holds more than %d names" % (os.fsdecode(root), limits.entries))
             yield found
@@ -72,21 +74,24 @@ def find(root: bytes, limits: Limits, name: bytes = b"") -> Iterator[Found]:
         os.close(descriptor)
 
 
-def _below(folder: int, path: bytes, depth: int) -> Iterator[Found]:
+def _below(folder: int, path: bytes, depth: int, limits: Limits) -> Iterator[Found]:
     if depth > _DEPTH:
         yield Found(path, -1, "lies deeper than %d folders" % _DEPTH)
         return
-    for name in sorted(os.fsencode(each) for each in os.listdir(folder)):
+    for name in _names(folder, limits):
         whole = path + name
         try:
             descriptor = os.open(name, _FLAGS, dir_fd=folder)
         except OSError as exc:
+            if exc.errno in (errno.EMFILE, errno.ENFILE):
+                most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+                raise Unreadable("there are more files than may be open at once here (%d)" % most) from exc
             yield Found(whole, -1, _why(exc))
             continue
         mode = os.fstat(descriptor).st_mode
         if stat.S_ISDIR(mode):
             try:
-                yield from _below(descriptor, whole + b"/", depth + 1)
+                yield from _below(descriptor, whole + b"/", depth + 1, limits)
             finally:
                 os.close(descriptor)
         elif stat.S_ISREG(mode):
@@ -94,6 +99,20 @@ def _below(folder: int, path: bytes, depth: int) -> Iterator[Found]:
         else:
             os.close(descriptor)
             yield Found(whole, -1, "is no regular file")
+
+
+def _names(folder: int, limits: Limits) -> List[bytes]:
+    """Returns the names in a folder, sorted; of a folder without end not more than are taken."""
+    found: List[bytes] = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if len(found) == limits.entries:
+                    raise Unreadable("a folder holds more than %d names" % limits.entries)
+                found.append(os.fsencode(entry.name))
+    except OSError as exc:
+        raise Unreadable("a folder cannot be read: %s" % exc.strerror) from exc
+    return sorted(found)
 
 
 def _why(exc: OSError) -> str:

@@ -21,7 +21,8 @@ class Limits(NamedTuple):
 
     `entries` of one container; `depth` of containers in containers; `expanded` of all that is unpacked for
     one comparison; `decoder` is the memory of one xz decoder; `name` of one entry's name; `field` of what
-    one header may add (PAX records, extra fields, comments) before it is refused.
+    one header may add (PAX records, extra fields, comments) before it is refused; `told` of an answer that
+    lists files.
     """
 
     entries: int = 2_000_000
@@ -30,6 +31,7 @@ class Limits(NamedTuple):
     decoder: int = 100 << 20
     name: int = 64 << 10
     field: int = 1 << 20
+    told: int = 32 << 20
 
 
 def check_entries(count: int, limits: Limits) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Any, Callable, Dict, List, Tuple
 
 from pipeline.compare.reader import formats
@@ -15,6 +16,7 @@ from pipeline.compare.reader.contents import content
 from pipeline.compare.reader.files import OpenFile, find
 from pipeline.compare.reader.limits import Limits, Unreadable
 from pipeline.compare.reader.listings import Listing, Row
+from pipeline.compare.reader.machine import facts
 from pipeline.compare.reader.regions import Region, Spool
 
 PROTOCOL = 1
@@ -59,15 +61,18 @@ class Session:
             return {"unreadable": exc.reason}
 
     def _hello(self, question: Answer) -> Answer:
-        return {
-            "protocol": PROTOCOL,
-            "python": "%d.%d.%d" % sys.version_info[:3],
-        }
+        python = "%d.%d.%d" % sys.version_info[:3]
+        file = Path(question["root"]).is_file()
+        return {"protocol": PROTOCOL, "python": python, "file": file, **facts()}
 
     def _files(self, question: Answer) -> Answer:
         told = []
+        long = 0
         for found in find(os.fsencode(question["root"]), self.limits, os.fsencode(question.get("name", ""))):
             path = os.fsdecode(found.path)
+            long += 6 * len(path) + 256  # at the most, as JSON
+            if long > self.limits.told:
+                raise Unreadable("there are more files than can be told of")
             if found.problem is not None:
                 told.append({"path": path, "problem": found.problem})
                 continue

@@ -1,0 +1,419 @@
+"""A program of another machine, started through SSH and talked with as one of this machine.
+
+The only module that knows Fabric. ssh's own configuration, the agent and jump hosts count; a host key that is
+not known, or another than the known one, is refused at every hop, and none is ever added.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shlex
+import socket
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from fabric import Config, Connection
+from paramiko import Agent, Channel, PKey, SSHClient, Transport
+from paramiko.auth_strategy import AuthStrategy, InMemoryPrivateKey
+from paramiko.client import MissingHostKeyPolicy
+from paramiko.ssh_exception import (
+    AuthenticationException,
+    ChannelException,
+    NoValidConnectionsError,
+    PasswordRequiredException,
+    SSHException,
+)
+
+from pipeline.edge.conversation import Deadline, Proxy, ended, slow
+from pipeline.edge.hosts import Host, HostKey, KnownKey, check_key, find_keys, known_name, preferred_kinds
+from pipeline.edge.identity import expanded
+from pipeline.edge.plain_file import read_plain
+from pipeline.errors import ConfigInvalid, HostUnreachable, LoginRefused, PipelineError, UsageError
+
+CONNECT_SECONDS: Final = 15
+_GRACE_SECONDS: Final = 2.0
+_KEEPALIVE_SECONDS: Final = 20
+_BLOCK_BYTES: Final = 1 << 18
+_TAIL_BYTES: Final = 2000
+_KNOWN_BYTES: Final = 16 << 20
+_MOST_HOPS: Final = 8
+_USUAL_KEYS: Final = tuple(f"~/.ssh/id_{kind}" for kind in ("ed25519", "ecdsa", "rsa"))
+_USUAL_KNOWN: Final = "~/.ssh/known_hosts ~/.ssh/known_hosts2"
+_SYSTEM_KNOWN: Final = "/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2"
+_RSA: Final = ("rsa-sha2-512", "rsa-sha2-256")
+
+logging.getLogger("paramiko").addHandler(logging.NullHandler())  # what it has to say is raised as well
+
+
+class SshConversation:
+    """A program of another machine. It ends with the connection, and the connection with `close`.
+
+    Raises HostUnreachable, HostRefused and LoginRefused, which say at which step and on which hop.
+    """
+
+    def __init__(self, host: Host, command: str, name: str, seconds: int = CONNECT_SECONDS) -> None:
+        self.name = name
+        self._route = _Route(name, seconds)
+        try:
+            self._channel = self._route.start(host, command)
+        except BaseException:
+            self._route.close()
+            raise
+
+    @property
+    def travelled(self) -> int:
+        """Returns the bytes that went over the wire both ways so far, with all that SSH adds to them."""
+        return self._route.travelled
+
+    def send(self, data: bytes) -> None:
+        """Sends all of `data`. Raises CommandFailed where the program ended, else HostUnreachable."""
+        self._channel.settimeout(self._route.seconds)
+        try:
+            self._channel.sendall(data)
+        except TimeoutError as exc:
+            raise slow(self.name, self._route.seconds) from exc
+        except (OSError, EOFError, SSHException) as exc:
+            raise self._gone() from exc
+
+    def receive(self, length: int, seconds: float) -> bytes:
+        """Returns exactly `length` bytes. Raises CommandFailed, CommandTimedOut, and HostUnreachable."""
+        parts, missing, deadline = [], length, Deadline(seconds)
+        while missing:
+            if not deadline.left:
+                raise slow(self.name, seconds)
+            self._channel.settimeout(deadline.left)
+            try:
+                data = self._channel.recv(min(missing, _BLOCK_BYTES))
+            except TimeoutError as exc:
+                raise slow(self.name, seconds) from exc
+            if not data:
+                raise self._gone()
+            parts.append(data)
+            missing -= len(data)
+        return b"".join(parts)
+
+    def close(self) -> None:
+        """Ends the program, by the end of its input, and the connection. Raises nothing."""
+        with contextlib.suppress(OSError, EOFError, SSHException):
+            self._channel.close()
+        self._route.close()
+
+    def _gone(self) -> PipelineError:
+        """Returns why there is nobody any more: the program ended, or the connection did."""
+        known = self._channel.status_event.wait(_GRACE_SECONDS) and self._channel.exit_status >= 0
+        if not known and not self._route.lives:
+            return HostUnreachable(
+                f"{self.name}: the connection broke off in the middle.",
+                "talk",
+                remedy="Look at that machine and the network to it, then compare again.",
+            )
+        tail = b""
+        while self._channel.recv_stderr_ready() and len(tail) < _TAIL_BYTES:
+            tail += self._channel.recv_stderr(_TAIL_BYTES)
+        status = self._channel.exit_status if known else None
+        return ended(self.name, status, tail.decode(errors="replace").strip())
+
+
+class _Route:
+    """The connections on the way to one machine, that to itself included."""
+
+    def __init__(self, name: str, seconds: int) -> None:
+        self.seconds = seconds
+        self._name = name
+        self._clients: list[SSHClient] = []
+        self._proxies: list[Proxy] = []
+        self._meter: _Metered | None = None
+        self._config = _read_config()
+
+    @property
+    def travelled(self) -> int:
+        return self._meter.travelled if self._meter else 0
+
+    @property
+    def lives(self) -> bool:
+        transport = self._clients[-1].get_transport() if self._clients else None
+        return transport is not None and transport.is_active()
+
+    def start(self, host: Host, command: str) -> Channel:
+        """Connects and starts the command. Raises HostUnreachable, HostRefused, LoginRefused."""
+        connection = self._open(host)
+        try:
+            channel: Channel = connection.create_session()
+            channel.settimeout(self.seconds)
+            channel.exec_command(command)
+        except (SSHException, EOFError, OSError) as exc:
+            raise self._failed(f"no program can be started there: {_text(exc)}", "start") from exc
+        return channel
+
+    def close(self) -> None:
+        """Closes all of it, the far end first. Raises nothing."""
+        for client in reversed(self._clients):
+            with contextlib.suppress(OSError, EOFError, SSHException):
+                client.close()
+        for proxy in self._proxies:
+            proxy.close()
+
+    def _open(self, host: Host, before: Connection | None = None, depth: int = 0) -> Connection:
+        """Opens one connection, by way of `before` or as ssh's configuration says."""
+        connection = self._made(host)
+        words = connection.ssh_config
+        straight = True
+        if before is None:
+            for hop in self._jumps(connection, depth):
+                before = self._open(hop, before, depth + 1)
+        if before is not None:
+            connection.connect_kwargs["sock"] = self._tunnel(before, connection)
+            straight = False
+        elif words.get("proxycommand", "none") != "none":
+            proxy = Proxy(words["proxycommand"])
+            self._proxies.append(proxy)
+            connection.connect_kwargs["sock"] = proxy.socket
+            straight = False
+        self._secure(connection, host, straight)
+        self._clients.append(connection.client)
+        self._connect(connection)
+        return connection
+
+    def _made(self, host: Host) -> Connection:
+        overrides = {"authentication": {"strategy_class": _Keys}, "load_ssh_configs": False}
+        config = Config(lazy=True, ssh_config=self._config, overrides=overrides)
+        known = self._config.lookup(host.address)
+        connection = Connection(
+            host.address,
+            user=host.user,
+            port=host.port,
+            gateway=False,
+            forward_agent=False,
+            config=config,
+            connect_timeout=known.get("connecttimeout", self.seconds),
+        )
+        connection.connect_kwargs = {
+            "banner_timeout": self.seconds,
+            "auth_timeout": 2 * self.seconds,
+            "channel_timeout": self.seconds,
+        }
+        return connection
+
+    def _jumps(self, connection: Connection, depth: int) -> Iterator[Host]:
+        """Yields the machines that are passed on the way to one, the nearest first."""
+        jumps = connection.ssh_config.get("proxyjump", "none")
+        if jumps.lower() == "none":
+            return
+        if depth >= _MOST_HOPS:
+            raise self._failed("its `ProxyJump` leads in a circle", "connect")
+        hops = [read_hop(each) for each in jumps.split(",")]
+        if connection.original_host not in [hop.address for hop in hops]:  # `Host *` names itself as well
+            yield from hops
+
+    def _tunnel(self, before: Connection, connection: Connection) -> Channel:
+        place = (connection.host, connection.port)
+        try:
+            return before.client.get_transport().open_channel(
+                "direct-tcpip", place, ("", 0), timeout=self.seconds
+            )
+        except (ChannelException, SSHException, EOFError) as exc:
+            where = f"{connection.host} cannot be reached from {before.host}"
+            raise self._failed(f"{where}: {_text(exc)}", "connect") from exc
+
+    def _secure(self, connection: Connection, host: Host, straight: bool) -> None:
+        """Makes a connection refuse every key but those that are known."""
+        alias = connection.ssh_config.get("hostkeyalias")
+        name = known_name(connection.host, connection.port, alias)
+        known = _known_keys(connection.ssh_config, name)
+        there = replace(host, address=connection.host, port=connection.port)
+        connection.client.set_missing_host_key_policy(_OnlyKnown(there, name, known, straight and not alias))
+        kinds = preferred_kinds(host, known)
+        wanted = [each for kind in kinds for each in (_RSA if kind == "ssh-rsa" else (kind,))]
+
+        def make(sock: Any, **options: Any) -> Transport:
+            self._meter = _Metered(sock)
+            transport = Transport(self._meter, **options)
+            offered = transport.get_security_options()
+            first = [kind for kind in wanted if kind in offered.key_types]
+            offered.key_types = [*dict.fromkeys(first), *(k for k in offered.key_types if k not in first)]
+            return transport
+
+        connection.connect_kwargs["transport_factory"] = make
+
+    def _connect(self, connection: Connection) -> None:
+        where = f"{connection.host}, port {connection.port}"
+        try:
+            connection.open()
+        except AuthenticationException as exc:
+            raise self._login_refused(connection, exc) from exc
+        except NoValidConnectionsError as exc:
+            why = "; ".join(sorted({_text(each) for each in exc.errors.values()}))
+            raise self._failed(f"{where} cannot be reached: {why}", "connect") from exc
+        except socket.gaierror as exc:
+            raise self._failed(f"the name {connection.host} is not known: {exc.strerror}", "connect") from exc
+        except TimeoutError as exc:
+            raise self._failed(f"{where} does not answer within {self.seconds} s", "connect") from exc
+        except (OSError, EOFError) as exc:
+            raise self._failed(f"{where} cannot be reached: {_text(exc)}", "connect") from exc
+        except SSHException as exc:
+            raise self._failed(
+                f"what answers at {where} does not finish SSH's greeting: {_text(exc)}", "login"
+            ) from exc
+        transport = connection.client.get_transport()
+        if not transport.is_authenticated():
+            raise self._login_refused(connection, None)
+        transport.set_keepalive(_KEEPALIVE_SECONDS)
+
+    def _failed(self, what: str, step: str) -> HostUnreachable:
+        return HostUnreachable(
+            f"{self._name}: {what}.",
+            step,
+            remedy="`ssh` to that machine has to work from here, without a question.",
+        )
+
+    def _login_refused(self, connection: Connection, exc: AuthenticationException | None) -> LoginRefused:
+        tried = getattr(exc, "result", None)
+        keys = [str(each.source.told) for each in tried] if tried else []
+        whom = f"{connection.user}@{connection.host}"
+        with_keys = f"with {', '.join(keys)}" if keys else "without a key: there is none that can be used"
+        why = with_keys if exc is not None else "with a key alone"
+        return LoginRefused(
+            f"{self._name}: {whom} cannot log in {why}.",
+            remedy=f"Put the public key of one into that user's ~/.ssh/authorized_keys, so that"
+            f" `ssh -p {connection.port} {whom} true` works without a question."
+            " An encrypted key needs the agent.",
+        )
+
+
+class _Metered:
+    """A socket that counts."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+        self.travelled = 0
+
+    def send(self, data: bytes) -> int:
+        count: int = self._inner.send(data)
+        self.travelled += count
+        return count
+
+    def recv(self, length: int) -> bytes:
+        data: bytes = self._inner.recv(length)
+        self.travelled += len(data)
+        return data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+class _OnlyKnown(MissingHostKeyPolicy):  # type: ignore[misc]
+    """Asked about every host key, for the client itself is told none."""
+
+    def __init__(self, host: Host, name: str, known: Sequence[KnownKey], scan: bool) -> None:
+        self._asked = (host, name, known)
+        self._scan = scan
+
+    def missing_host_key(self, client: Any, hostname: str, key: Any) -> None:
+        check_key(*self._asked, HostKey(key.get_name(), key.asbytes()), self._scan)
+
+
+class _Key(InMemoryPrivateKey):  # type: ignore[misc]
+    """A key that is tried, with what is told of it."""
+
+    def __init__(self, username: str, key: Any, told: str) -> None:
+        super().__init__(username, key)
+        self.told = told
+
+
+class _Keys(AuthStrategy):  # type: ignore[misc]
+    """The agent's keys and those of files, in ssh's order, and never a question."""
+
+    def __init__(self, ssh_config: Any, fabric_config: Any, username: str) -> None:
+        super().__init__(ssh_config)
+        self._user = username
+
+    def get_sources(self) -> Iterator[_Key]:
+        """Yields the keys to try: files that the agent holds, the other files, the rest of the agent."""
+        files = dict(self._files())
+        only = self.ssh_config.get("identitiesonly", "no") == "yes"
+        asked = self.ssh_config.get("identityagent", "").lower() != "none"
+        agent = Agent() if asked else None
+        try:
+            held = {key.asbytes(): key for key in agent.get_keys()} if agent else {}
+            for path, (blob, key) in files.items():
+                if blob in held:
+                    yield _Key(self._user, held.pop(blob), f"{path} from the agent")
+                elif key is not None:
+                    yield _Key(self._user, key, path)
+            for key in () if only else held.values():
+                yield _Key(self._user, key, f"{key.comment or key.get_name()} from the agent")
+        finally:
+            if agent is not None:
+                agent.close()
+
+    def _files(self) -> Iterator[tuple[str, tuple[bytes | None, Any]]]:
+        """Yields each file of keys with its public bytes, and the key unless it is encrypted."""
+        for path in self.ssh_config.get("identityfile", _USUAL_KEYS):
+            place = expanded(path)
+            key = None
+            with contextlib.suppress(OSError, ValueError, SSHException, PasswordRequiredException):
+                key = PKey.from_path(place)
+            blob = key.asbytes() if key is not None else _public(place)
+            if blob is not None:
+                yield str(place), (blob, key)
+
+
+def _public(place: Path) -> bytes | None:
+    """Returns the public half of an encrypted key, which lies beside it, or None."""
+    try:
+        words = read_plain(place.with_name(place.name + ".pub"), limit=_KNOWN_BYTES, follow=True)
+    except OSError:
+        return None
+    found = find_keys("key", f"key {words.decode(errors='replace')}", "")
+    return found[0].key.blob if found else None
+
+
+def read_hop(text: str) -> Host:
+    """Reads one machine as `ProxyJump` has it: `[user@]host[:port]`, or `ssh://…`. Raises UsageError."""
+    user, at, rest = text.strip().removeprefix("ssh://").rpartition("@")
+    address, colon, port = rest.rpartition(":")
+    if not colon or (rest.count(":") > 1 and not rest.startswith("[")):
+        address, port = rest, ""
+    if rest.startswith("[") and rest.endswith("]"):
+        address, port = rest, ""
+    try:
+        return Host(address.strip("[]"), user if at else None, int(port) if port else None)
+    except ValueError:
+        raise UsageError(
+            f"{text!r} is no machine to jump over.", remedy="Write [user@]host[:port]."
+        ) from None
+
+
+def _read_config() -> Any:
+    """Reads ssh's configuration, the user's before the machine's. Raises ConfigInvalid."""
+    try:
+        config = Config(lazy=True)
+        config.load_ssh_config()
+    except (SSHException, OSError, ValueError) as exc:
+        raise ConfigInvalid(
+            f"ssh's configuration cannot be read: {_text(exc)}.", remedy="Correct it."
+        ) from exc
+    return config.base_ssh_config
+
+
+def _known_keys(words: Any, name: str) -> list[KnownKey]:
+    """Returns the keys that this machine knows another by."""
+    files = shlex.split(words.get("userknownhostsfile", _USUAL_KNOWN))
+    files += shlex.split(words.get("globalknownhostsfile", _SYSTEM_KNOWN))
+    found: list[KnownKey] = []
+    for file in files:
+        try:
+            text = read_plain(expanded(file), limit=_KNOWN_BYTES, follow=True)
+        except OSError:  # what cannot be read makes no key known
+            continue
+        found += find_keys(name, text.decode(errors="replace"), file)
+    return found
+
+
+def _text(exc: BaseException) -> str:
+    """Returns an error in words, on one line."""
+    told = getattr(exc, "strerror", None) or str(exc) or type(exc).__name__
+    return " ".join(str(told).split())[:300].rstrip(".")
