@@ -78,6 +78,9 @@ def verify(manifest: Manifest, folder: Path) -> list[Problem]:
             listed[artifact.path] = (artifact.size_bytes, artifact.checksums.get("sha256"))
     if manifest.log is not None and _safe(manifest.log.path):
         listed[manifest.log.path] = (manifest.log.size_bytes, manifest.log.sha256)
+    for listing in manifest.listings:
+        if _safe(listing.path):
+            listed[listing.path] = (listing.size_bytes, listing.sha256)
     found: set[str] = set()
     for path, entry_problem in _files(folder):
         found.add(path)

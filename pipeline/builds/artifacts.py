@@ -18,7 +18,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -81,11 +81,18 @@ def read_set(folder: Path) -> Manifest:
 
 
 def collect(
-    root: Path, manifest: Manifest, items: Sequence[Item], raw_log: Path | None, *, sync: Sync = os.fsync
+    root: Path,
+    manifest: Manifest,
+    items: Sequence[Item],
+    raw_log: Path | None,
+    *,
+    texts: Mapping[str, bytes] | None = None,
+    sync: Sync = os.fsync,
 ) -> Manifest:
     """Copies a build's files into the store and returns its manifest, completed.
 
     `manifest` holds the facts of the build; its artifacts, totals, log and `build_dir` are filled in here.
+    `texts` are the lists that it names, by their paths.
     A set of this job and token that is there already is returned as it is. Raises BuildFailed (class `disk`)
     when the disk is full, ArtifactsInvalid for a file that is missing; nothing of the set is left then.
     """
@@ -109,6 +116,8 @@ def collect(
                 "log": log,
             }
         )
+        for name, data in (texts or {}).items():
+            _write_synced(work / name, data, sync)
         _write_synced(work / MANIFEST, dump(done), sync)
         for folder in [*(entry for entry in work.rglob("*") if entry.is_dir()), work]:
             _sync_folder(folder, sync)

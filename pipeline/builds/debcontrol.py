@@ -64,24 +64,30 @@ class Installed:
         return any(holds(version, wanted.relation, wanted.version) for version in versions)
 
 
-def fields(control: str) -> dict[str, str]:
-    """Returns the fields of a control file's first stanza by lower-case name, continued lines joined."""
-    found: dict[str, str] = {}
+def stanzas(control: str) -> list[dict[str, str]]:
+    """Returns a control file's stanzas, each with its fields by lower-case name, continued lines joined."""
+    found: list[dict[str, str]] = [{}]
     name = ""
     for line in control.splitlines():
         if line.startswith("#"):
             continue
         if not line.strip():
-            if found:
-                break
+            if found[-1]:
+                found.append({})
+            name = ""
         elif line[0] in " \t":
             if name:
-                found[name] += "\n" + line.strip()
+                found[-1][name] += "\n" + line.strip()
         elif ":" in line:
             name, _, value = line.partition(":")
             name = name.strip().lower()
-            found[name] = value.strip()
-    return found
+            found[-1][name] = value.strip()
+    return [stanza for stanza in found if stanza]
+
+
+def fields(control: str) -> dict[str, str]:
+    """Returns the fields of a control file's first stanza by lower-case name, continued lines joined."""
+    return next(iter(stanzas(control)), {})
 
 
 def build_depends(control: str, architecture: str = "amd64") -> list[Clause]:

@@ -214,6 +214,7 @@ def resolve(
         build_path=build_path,
         fixed_path=fixed_path,
         toolchain=toolchain,
+        java=settings.java.version,
         substitutes=build.substitutes,
         timeout_seconds=build.timeout_seconds,
         resumed_from=resumed_from,

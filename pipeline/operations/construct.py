@@ -12,9 +12,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.builds import artifacts, logs, maven_repository, runner, substitutes, workspace
+from pipeline.builds import artifacts, commands, logs, maven_repository, runner, substitutes, workspace
 from pipeline.builds.commands import Surroundings
+from pipeline.builds.environment import architecture
 from pipeline.builds.events import StructuredLogWriter
+from pipeline.builds.inputs import collect_inputs
 from pipeline.builds.runner import BuildOutcome
 from pipeline.builds.substitutes import Machine
 from pipeline.builds.workspace import Workspace
@@ -26,7 +28,7 @@ from pipeline.operations.prepare import Prepared
 from pipeline.operations.progress import ProgressLine
 from pipeline.operations.site import Site
 from pipeline.records.base import dump
-from pipeline.records.builds import Artifact, Download, Failure, Manifest, ModuleTime, Recipe, Stage
+from pipeline.records.builds import Artifact, Download, Failure, Inputs, Manifest, ModuleTime, Recipe, Stage
 from pipeline.records.jobs import Job
 from pipeline.records.secrets import mask_record
 
@@ -91,11 +93,9 @@ def construct(
             )
             outcome = _shown(outcome)
             stages += outcome.stages
-            downloads = stand_ins.downloads()
             site.step("build ended")
-            return _keep(
-                site, job, token, attempt, recipe, room, outcome, stages, downloads, events, begun, stand_ins
-            )
+            facts = _facts(prepared, recipe, room, around, outcome, stand_ins.downloads())
+            return _keep(site, job, token, attempt, facts, room, outcome, stages, events, begun, stand_ins)
 
 
 def _shown(outcome: BuildOutcome) -> BuildOutcome:
@@ -133,11 +133,10 @@ def _keep(
     job: Job,
     token: str,
     attempt: int,
-    recipe: Recipe,
+    facts: _Facts,
     room: Workspace,
     outcome: BuildOutcome,
     stages: list[Stage],
-    downloads: list[Download],
     events: StructuredLogWriter,
     begun: float,
     stand_ins: substitutes.Prepared,
@@ -154,20 +153,21 @@ def _keep(
         token=token,
         attempt=attempt,
     )
-    # Everything but the files' own names: those have to stay what they are.
-    facts = {
-        "recipe": mask_record(recipe),
-        "modules": list(outcome.modules),
-        "downloads": [mask_record(download) for download in downloads],
-    }
-    manifest = manifest.model_copy(update={**facts, "stages": stages, "complete": not outcome.resumed})
+    manifest = manifest.model_copy(
+        update={**facts.manifest, "stages": stages, "complete": not outcome.resumed}
+    )
     started = site.clock.boottime()
     # Side by side: the files to their places, and the log read once.
     with ThreadPoolExecutor(2) as pool:
         scanning = pool.submit(logs.scan, outcome.log_path)
+        texts = dict(facts.texts)
+        if failure is None:
+            inputs, lists = _inputs(site, facts.recipe, room)
+            manifest = manifest.model_copy(update={"inputs": inputs})
+            texts |= lists
         harvesting = pool.submit(_harvest, site, room, stand_ins) if failure is None else None
         try:
-            manifest = _collect(site, manifest, outcome, room)
+            manifest = _collect(site, manifest, outcome, room, texts)
             folder = artifacts.set_folder(site.settings.artifacts, site.builder, job.branch, job.id, token)
         except PipelineError as exc:
             failure = failure or failure_of(exc)
@@ -210,12 +210,64 @@ def _keep(
     )
 
 
-def _collect(site: Site, manifest: Manifest, outcome: BuildOutcome, room: Workspace) -> Manifest:
+@dataclass(frozen=True)
+class _Facts:
+    """What is known of a build beside its files: fields of its manifest, and lists by file name."""
+
+    recipe: Recipe
+    manifest: dict[str, Any]
+    texts: dict[str, bytes]
+
+
+def _facts(
+    prepared: Prepared,
+    recipe: Recipe,
+    room: Workspace,
+    around: Surroundings,
+    outcome: BuildOutcome,
+    downloads: list[Download],
+) -> _Facts:
+    """Returns a build's facts without secrets: everything but the files' own names, which have to stay."""
+    seen = prepared.environment
+    if seen is not None:
+        build = commands.environment(recipe, room, around)
+        changes = {
+            "timezone": build["TZ"],
+            "locale": build["LC_ALL"],
+            "umask": recipe.umask,
+            "folder": room.inside(room.tree),
+            "home": build["HOME"],
+            "path": build["PATH"],
+        }
+        seen = mask_record(seen.model_copy(update=changes))
+    facts = {
+        "recipe": mask_record(recipe),
+        "modules": list(outcome.modules),
+        "downloads": [mask_record(download) for download in downloads],
+        "environment": seen,
+    }
+    return _Facts(recipe, facts, prepared.texts)
+
+
+def _inputs(site: Site, recipe: Recipe, room: Workspace) -> tuple[Inputs | None, dict[str, bytes]]:
+    """Looks at what the build was made from. Where that cannot be seen the build is none the worse: it is
+    said, and no comparison of it can agree."""
+    try:
+        return collect_inputs(room.tree, room.repository, recipe, architecture())
+    except (PipelineError, OSError) as exc:
+        site.say(f"Note: what this build was made from is not recorded, so nothing can agree with it: {exc}")
+        return None, {}
+
+
+def _collect(
+    site: Site, manifest: Manifest, outcome: BuildOutcome, room: Workspace, texts: Mapping[str, bytes]
+) -> Manifest:
     return artifacts.collect(
         site.settings.artifacts,
         manifest,
         _items(outcome, room),
         outcome.log_path,
+        texts=texts,
         sync=lambda descriptor: _sync(site, descriptor),
     )
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from pipeline.builds import preflight, recipe, sample, toolchain
+from pipeline.builds import environment, preflight, recipe, sample, toolchain
 from pipeline.builds.artifact_sets import newest_of
 from pipeline.builds.debcontrol import Installed
 from pipeline.builds.recipe import CommitFacts, RecipeOverrides, Settings
@@ -32,7 +32,7 @@ from pipeline.operations.clocks import check_ahead
 from pipeline.operations.heart import system_facts
 from pipeline.operations.queue import find as find_job
 from pipeline.operations.site import Site
-from pipeline.records.builds import BuildConfig, Manifest, Recipe
+from pipeline.records.builds import BuildConfig, Environment, Manifest, Recipe, Toolchain
 
 _HISTORY = 5
 #: A commit may claim any date; this is later than all that are meant.
@@ -72,7 +72,8 @@ class Prepared:
     """All that was found out. `recipe_folder` holds the recipe's pinned files, `sources` knows credentials.
 
     `history` are manifests of this branch's last successful builds here, newest first. `resumable` is the
-    directory of the attempt that is resumed, if one is.
+    directory of the attempt that is resumed, if one is. `environment` is this machine's, with the list of its
+    packages by file name; a build elsewhere has none.
     """
 
     resolved: Resolved
@@ -86,6 +87,8 @@ class Prepared:
     history: list[Manifest]
     sources: Sources
     resumable: Workspace | None = None
+    environment: Environment | None = None
+    texts: dict[str, bytes] = field(default_factory=dict)
 
 
 def prepare(site: Site, wanted: Wanted, *, check: bool = True) -> Prepared:
@@ -129,7 +132,9 @@ def prepare(site: Site, wanted: Wanted, *, check: bool = True) -> Prepared:
         fixed_path=place.fixed,
         resumed_from=wanted.resume_from,
     )
+    around, texts = None, dict[str, bytes]()
     if packages is not None:
+        around, texts = surroundings(site, found.toolchain, packages.result())
         tree = GitTree(sources.clone_of(resolved), resolved.commit, preflight.reads)
         _require(site, subject(site, tree, made, settings, found, packages.result()))
     site.settings.work.mkdir(parents=True, exist_ok=True)
@@ -146,7 +151,18 @@ def prepare(site: Site, wanted: Wanted, *, check: bool = True) -> Prepared:
         _history(site, wanted.branch),
         sources,
         _resumable(site, place, wanted.resume_from),
+        around,
+        texts,
     )
+
+
+def surroundings(
+    site: Site, tools: Toolchain | None, installed: Installed
+) -> tuple[Environment, dict[str, bytes]]:
+    """Returns what this machine states of itself, and the lists that this names, by file name."""
+    packages, text = environment.list_packages(installed)
+    seen = environment.look(site.machine()[:16], os.environ, tools, packages)
+    return seen, {packages.path: text}
 
 
 def _require(site: Site, looked_at: preflight.Subject) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import Field
 
-from pipeline.records.base import Record, Timestamp
+from pipeline.records.base import Record, Timestamp, dump_json
 
 
 class FailureClass(StrEnum):
@@ -175,13 +176,76 @@ class Toolchain(Record):
     distribution: str | None = None
 
 
+class Listing(Record):
+    """A list that is kept in a file beside the artifacts, one entry a line: too long for a ledger."""
+
+    path: str
+    count: int
+    size_bytes: int
+    sha256: str
+
+
+class Environment(Record):
+    """Where something is built: what may differ between two builds that agree. None: not known.
+
+    `machine` tells this machine from others and is no secret. `folder` is where the tree lay as the build saw
+    it, `path` its PATH, `home` its HOME. `packages` are the machine's, as `name=version`. `varied` names what
+    was made different on purpose.
+    """
+
+    machine: str | None = None
+    host: str | None = None
+    user: str | None = None
+    user_id: int | None = None
+    timezone: str | None = None
+    locale: str | None = None
+    umask: str | None = None
+    cores: int | None = None
+    kernel: str | None = None
+    architecture: str | None = None
+    distribution: str | None = None
+    folder: str | None = None
+    home: str | None = None
+    path: str | None = None
+    toolchain: Toolchain | None = None
+    packages: Listing | None = None
+    varied: list[str] = Field(default_factory=list)
+
+    @property
+    def fingerprint(self) -> str:
+        """Returns 16 hexadecimal digits: the same for builders that are set up alike, wherever they are."""
+        facts = self.model_dump(mode="json", exclude=set(WHERE_AND_WHO))
+        return hashlib.sha256(dump_json(facts)).hexdigest()[:16]
+
+
+#: What differs between any two builders, however alike they are set up.
+WHERE_AND_WHO: Final = (
+    "machine", "host", "user", "user_id", "cores", "folder", "home", "path", "varied",
+)  # fmt: skip
+
+
+class Inputs(Record):
+    """What a build was made from beside its recipe, as it was found on the builder.
+
+    `expected` are the packages' file names, by the tree's own `debian/control` and changelog. `dependencies`
+    are the files of the Maven repository by SHA-256. `npm_locks` maps each lock file to its SHA-256 after the
+    build, `submodules` each path to its commit.
+    """
+
+    tree: str
+    expected: list[str]
+    submodules: dict[str, str] = Field(default_factory=dict)
+    npm_locks: dict[str, str] = Field(default_factory=dict)
+    dependencies: Listing | None = None
+
+
 class Recipe(Record):
     """Every input that can change what a build makes, resolved once.
 
     `source` is the repository's address without credentials. `packages` false stops after `mvn install`.
     `environment` is the build's WHOLE environment but HOME, PATH and the addresses of the stand-ins.
     `build_path` is where the tree lies while it is built; `fixed_path` says whether it is the same on
-    every builder.
+    every builder. `java` is the version of the JDK that was asked for, as the setting is written.
     """
 
     source: str
@@ -202,6 +266,7 @@ class Recipe(Record):
     build_path: str = ""
     fixed_path: bool = False
     toolchain: Toolchain | None = None
+    java: str | None = None
     substitutes: Substitutes = Field(default_factory=Substitutes)
     timeout_seconds: int = 4 * 3600
     resumed_from: str | None = None
@@ -262,6 +327,15 @@ class Manifest(Record):
     modules: list[ModuleTime] = Field(default_factory=list)
     downloads: list[Download] = Field(default_factory=list)
     log: RawLog | None = None
+    inputs: Inputs | None = None
+    environment: Environment | None = None
+
+    @property
+    def listings(self) -> list[Listing]:
+        """Returns the lists that lie beside the artifacts."""
+        found = [self.inputs.dependencies if self.inputs else None]
+        found.append(self.environment.packages if self.environment else None)
+        return [each for each in found if each is not None]
 
 
 class LogEvent(Record):

@@ -159,6 +159,20 @@ EXAMPLES: dict[str, Any] = {
         "modules": [{"name": "Apache CloudStack", "duration_seconds": 1.5}],
         "downloads": [{"url": "http://example.org/md5sum.txt", "tool": "wget", "status": "served"}],
         "log": {"path": "build.log.gz", "size_bytes": 1, "raw_size_bytes": 2, "sha256": SHA256},
+        "inputs": {
+            "tree": COMMIT,
+            "expected": ["cloudstack-common_4.21.0.0_all.deb"],
+            "submodules": {"lib": COMMIT},
+            "npm_locks": {"ui/package-lock.json": SHA256},
+            "dependencies": {"path": "dependencies.txt", "count": 1, "size_bytes": 9, "sha256": SHA256},
+        },
+        "environment": {
+            "machine": "3d1219c7",
+            "user": "root",
+            "cores": 2,
+            "toolchain": _TOOLCHAIN,
+            "packages": {"path": "packages.txt", "count": 1, "size_bytes": 9, "sha256": SHA256},
+        },
     },
     "structured_log": {
         "log_id": "log1",
