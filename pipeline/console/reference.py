@@ -1,4 +1,4 @@
-"""The pages of docs/reference, written from the code: exit codes, files and tasks.
+"""The pages of docs/reference, written from the code: exit codes, files, comparisons and tasks.
 
 `python -m pipeline.console.reference` writes them; `--check` compares instead, names what differs and ends
 with 1. The schemas that the page of files links to are `pipeline.records.schemas`' own.
@@ -18,7 +18,8 @@ from pydantic import BaseModel
 
 from pipeline import errors
 from pipeline.records.base import Record
-from pipeline.records.schemas import STATE_FILES, StateFile, run_generator
+from pipeline.records.comparison import Comparison
+from pipeline.records.schemas import STATE_FILES, StateFile, printed_schema, run_generator
 from pipeline.records.shared import AutoReplyRules
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -126,6 +127,29 @@ def files_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def comparison_page() -> str:
+    """Returns the page of what `compare --json` prints: every field of the record."""
+    lines = [
+        "# What a comparison says",
+        "",
+        _NOTE,
+        "`invoke compare --json` prints one record, from which every other report is made:",
+        "[reading them](../how-to/read-a-comparison.md). Its schema is",
+        "[comparison.json](schemas/comparison.json). Every field is there. A character that does not print",
+        "is an escape of JSON, and a byte of a name that is no UTF-8 is four letters: `\\xe9`.",
+    ]
+    schema = printed_schema(Comparison)
+    records = _records()
+    shapes = {"Comparison": schema} | {
+        title: {**shape, "$defs": schema["$defs"]}
+        for title, shape in sorted(schema["$defs"].items())
+        if "properties" in shape
+    }
+    for title, shape in shapes.items():
+        lines += ["", f"## {title}", "", *_shape_lines(shape, records[title], absent=False)]
+    return "\n".join(lines) + "\n"
+
+
 def tasks_page(root: Path = ROOT) -> str | None:
     """Returns the page of tasks, or None where the checkout has no `tasks.py`."""
     if not (root / "tasks.py").exists():
@@ -149,7 +173,12 @@ def tasks_page(root: Path = ROOT) -> str | None:
 
 def generate() -> dict[str, bytes]:
     """Returns every generated page by its file name in `FOLDER`."""
-    pages = {"exit-codes.md": exit_codes_page(), "files.md": files_page(), "tasks.md": tasks_page()}
+    pages = {
+        "comparison.md": comparison_page(),
+        "exit-codes.md": exit_codes_page(),
+        "files.md": files_page(),
+        "tasks.md": tasks_page(),
+    }
     return {name: text.encode() for name, text in pages.items() if text is not None}
 
 
@@ -174,18 +203,23 @@ def _shapes(file: StateFile) -> Iterator[tuple[str, dict[str, Any]]]:
     yield file.record.__name__, schema
 
 
-def _shape_lines(shape: dict[str, Any], record: type[BaseModel]) -> list[str]:
+def _shape_lines(shape: dict[str, Any], record: type[BaseModel], *, absent: bool = True) -> list[str]:
     lines = []
     if "description" in shape:
         lines += [*shape["description"].splitlines(), ""]
     if "properties" not in shape:
         return [*lines, "A list of these records."]
-    lines += ["| field | type | if absent |", "|---|---|---|"]
+    lines += (
+        ["| field | type | if absent |", "|---|---|---|"] if absent else ["| field | type |", "|---|---|"]
+    )
     for name, info in record.model_fields.items():
         wire_name = info.alias or name
         kind = _type(shape["properties"][wire_name], shape.get("$defs", {}))
-        absent = "**refused**" if info.is_required() else _value(info.get_default(call_default_factory=True))
-        lines.append(f"| `{wire_name}` | {_cell(kind)} | {_cell(absent)} |")
+        row = f"| `{wire_name}` | {_cell(kind)} |"
+        if absent:
+            default = info.get_default(call_default_factory=True)
+            row += f" {_cell('**refused**' if info.is_required() else _value(default))} |"
+        lines.append(row)
     return lines
 
 

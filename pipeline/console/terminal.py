@@ -205,17 +205,17 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empt
         if empty:
             print(empty)
         return
-    widths = [max(map(_width, column)) for column in zip(columns, *listed, strict=True)]
+    widths = [max(map(width_of, column)) for column in zip(columns, *listed, strict=True)]
     room = None
     if sys.stdout.isatty():
         room = max(_NARROWEST, shutil.get_terminal_size().columns - sum(widths[:-1]) - 2 * len(widths[:-1]))
     for row in (columns, *listed):
-        cells = [cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)]
+        cells = [cell + " " * (width - width_of(cell)) for cell, width in zip(row, widths, strict=True)]
         cells[-1] = row[-1] if room is None else _cut(row[-1], room)
         print("  ".join(cells).rstrip())
 
 
-def _width(text: str) -> int:
+def width_of(text: str) -> int:
     """Returns how many columns of a terminal a text takes."""
     return sum(
         0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
@@ -224,9 +224,9 @@ def _width(text: str) -> int:
 
 
 def _cut(text: str, room: int) -> str:
-    if _width(text) <= room:
+    if width_of(text) <= room:
         return text
-    while text and _width(text) > room - 1:
+    while text and width_of(text) > room - 1:
         text = text[:-1]
     return text + "…"
 

@@ -1,8 +1,9 @@
-"""The JSON Schema of every state file, written from the records.
+"""The JSON Schema of every state file and of what `compare --json` prints, written from the records.
 
 `python -m pipeline.records.schemas` writes `docs/reference/schemas/`; `--check` compares instead, names what
-differs and ends with 1. The schemas say what a reader accepts. Fields that they do not name are allowed and
-kept. The rules for names (builders, jobs, locks, branches) are in `names`, not in the schemas.
+differs and ends with 1. The schemas of state files say what a reader accepts; that of a comparison says what
+is always there. Fields that they do not name are allowed and kept. The rules for names (builders, jobs,
+locks, branches) are in `names`, not in the schemas.
 """
 
 from __future__ import annotations
@@ -11,13 +12,16 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema
 
 from pipeline.records import paths
 from pipeline.records.base import dump_json
 from pipeline.records.builders import Dashboard, Heartbeat, Registry, Status
 from pipeline.records.builds import BuildConfig, Manifest, StructuredLog
+from pipeline.records.comparison import Comparison
 from pipeline.records.jobs import JobArchive, Jobs
 from pipeline.records.ledger import LedgerState, QuarantineArchive, Transaction
 from pipeline.records.locks import Locks
@@ -63,6 +67,9 @@ STATE_FILES: tuple[StateFile, ...] = (
     StateFile("transaction", Transaction, "(the message of each commit)"),
 )
 
+#: What a task prints, by its schema's name: every field is there, also one that has nothing to say.
+PRINTED: dict[str, type[BaseModel]] = {"comparison": Comparison}
+
 
 def schema_of(file: StateFile) -> bytes:
     """Returns the canonical bytes of one file's schema."""
@@ -70,9 +77,23 @@ def schema_of(file: StateFile) -> bytes:
     return dump_json({"$schema": DIALECT, **schema})
 
 
+class _EveryField(GenerateJsonSchema):
+    def field_is_required(self, field: Any, total: bool) -> bool:
+        return True
+
+
+def printed_schema(record: type[BaseModel]) -> dict[str, Any]:
+    """Returns the schema of a record as it is printed: each of its fields is there."""
+    return record.model_json_schema(mode="serialization", schema_generator=_EveryField)
+
+
 def generate() -> dict[str, bytes]:
     """Returns every schema by its file name in `FOLDER`."""
-    return {f"{file.name}.json": schema_of(file) for file in STATE_FILES}
+    printed = {
+        f"{name}.json": dump_json({"$schema": DIALECT, **printed_schema(record)})
+        for name, record in PRINTED.items()
+    }
+    return {f"{file.name}.json": schema_of(file) for file in STATE_FILES} | printed
 
 
 def drift(wanted: Mapping[str, bytes], folder: Path) -> list[str]:
