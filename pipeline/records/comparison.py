@@ -33,13 +33,15 @@ class ComparedLeaf(Record):
     """One place where two sides differ: the names on the way to it, from the artifact to the entry.
 
     `what` is the property that differs (`content`, `time`, …) and `count` how many entries of the container
-    at `path` differ in it in the same way, when that is told of all of them together. `left` and `right` are
-    its values, as far as they can be shown. `cause` is None where nothing that is known explains it.
+    at `path` differ in it in the same way, when that is told of all of them together; `about` says that they
+    were not counted but estimated. `left` and `right` are its values, as far as they can be shown. `cause` is
+    None where nothing that is known explains it.
     """
 
     path: list[Foreign]
     what: str
     count: int = 1
+    about: bool = False
     left: Foreign | None = None
     right: Foreign | None = None
     cause: str | None = None

@@ -9,7 +9,7 @@ import re
 from typing import Collection, Dict, Iterator, NamedTuple
 
 from pipeline.compare.reader.limits import Unreadable
-from pipeline.compare.reader.listings import STORED, Inside, Listing, Place
+from pipeline.compare.reader.listings import STORED, UNKNOWN, Inside, Known, Listing, Place
 from pipeline.compare.reader.regions import Region, Spool
 
 #: Of both. The listing of a package says "deb".
@@ -23,8 +23,8 @@ COLUMNS = ("time", "owner", "mode", "form", "content")
 _MAGIC = b"!<arch>\n"
 _HEADER = 60
 _END = b"`\n"
-_CONTROL = re.compile(rb"control\.tar(\.gz|\.xz|\.zst)?")
-_DATA = re.compile(rb"data\.tar(\.gz|\.xz|\.zst|\.bz2|\.lzma)?")
+CONTROL = re.compile(rb"control\.tar(\.gz|\.xz|\.zst)?")
+DATA = re.compile(rb"data\.tar(\.gz|\.xz|\.zst|\.bz2|\.lzma)?")
 
 
 class _Member(NamedTuple):
@@ -47,7 +47,7 @@ def outline(region: Region) -> None:
     names = [member.name for member in _members(region)]
     if b"debian-binary" not in names:
         raise Unreadable("has no member debian-binary")
-    for what, pattern in (("control", _CONTROL), ("data", _DATA)):
+    for what, pattern in (("control", CONTROL), ("data", DATA)):
         if not any(pattern.fullmatch(name) for name in names):
             raise Unreadable("has no member with its %s" % what)
 
@@ -82,12 +82,14 @@ def read(region: Region, spool: Spool) -> Listing:
     return listing.finish()
 
 
-def rewrite(region: Region, normalisers: Collection[str], inside: Inside, spool: Spool) -> Iterator[bytes]:
+def rewrite(
+    region: Region, normalisers: Collection[str], inside: Inside, spool: Spool, known: Known = UNKNOWN
+) -> Iterator[bytes]:
     """Yields the archive with the normalisers used and the members of `inside` replaced.
 
     Raises Unreadable where the archive is strange, or a new member is too large for it.
     """
-    listing = read(region, spool)
+    listing = known.listing or read(region, spool)
     if listing.strange:
         raise Unreadable("is not normalised: %s" % listing.strange[0])
     return _rewritten(region, normalisers, inside)
@@ -166,14 +168,14 @@ def _check_package(names: list[bytes], region: Region, listing: Listing) -> None
     first = next(_members(region))
     if region.read(first.offset, first.size if first.size < _HEADER else 0) != b"2.0\n":
         listing.odd("debian-binary does not say 2.0")
-    for what, pattern in (("control", _CONTROL), ("data", _DATA)):
+    for what, pattern in (("control", CONTROL), ("data", DATA)):
         count = sum(1 for name in names if pattern.fullmatch(name))
         if count != 1:
             listing.odd("%d %s members" % (count, what))
-    order = [name for name in names if _CONTROL.fullmatch(name) or _DATA.fullmatch(name)]
-    if len(order) > 1 and not _CONTROL.fullmatch(order[0]):
+    order = [name for name in names if CONTROL.fullmatch(name) or DATA.fullmatch(name)]
+    if len(order) > 1 and not CONTROL.fullmatch(order[0]):
         listing.odd("the data member stands before the control member")
-    places = [index for index, name in enumerate(names) if _DATA.fullmatch(name)]
+    places = [index for index, name in enumerate(names) if DATA.fullmatch(name)]
     if places and places[0] + 1 < len(names):
         listing.odd("%d members behind the data member" % (len(names) - places[0] - 1))
     known = names[:1] + order

@@ -4,27 +4,29 @@
     matches(region, name)      says whether these bytes are one; looks at the bytes first, at the name second
     read(region, spool)        returns the container's `Listing`; raises Unreadable
     NORMALISERS                name -> what it sets to one value, in words for a person
-    rewrite(region, normalisers, inside, spool)
+    rewrite(region, normalisers, inside, spool, known)
                                yields the container's bytes after those of `normalisers` that are its own,
                                with the content of the entries `inside` (`listings.Inside`) replaced; raises
-                               Unreadable where the container is strange, or a normaliser is not for it
+                               Unreadable where the container is strange, or a normaliser is not for it.
+                               `known` (`listings.Known`) saves reading the container a second time
 
 `rewrite` writes to the spool before it returns, never while its bytes are taken: they may go into the same.
 
-A normaliser is pure: its output depends on the container's bytes alone, and a container that it was used on
-stays the same when it is used again. What it must not touch is said where it is defined.
+A normaliser is pure: its output depends on the container's bytes alone (of a `value-…` one also on what was
+recorded of that side), and a container that it was used on stays the same when it is used again. What it
+must not touch is said where it is defined.
 """
 
 from __future__ import annotations
 
 from types import ModuleType
 
-from pipeline.compare.reader import archives, gzips, tars, xzs, zips, zstds
+from pipeline.compare.reader import archives, gzips, manifests, properties, tars, xzs, zips, zstds
 from pipeline.compare.reader.limits import Unreadable
 from pipeline.compare.reader.regions import Region
 
 #: The first that matches wins.
-FORMATS: tuple[ModuleType, ...] = (archives, zips, gzips, xzs, zstds, tars)
+FORMATS: tuple[ModuleType, ...] = (archives, zips, gzips, xzs, zstds, tars, properties, manifests)
 
 
 #: What a file's name promises.

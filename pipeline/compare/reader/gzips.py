@@ -8,7 +8,7 @@ from typing import Callable, Collection, Dict, Iterator, NamedTuple, Tuple
 
 from pipeline.compare.reader.contents import unpack_deflate
 from pipeline.compare.reader.limits import Unreadable
-from pipeline.compare.reader.listings import DEFLATED, Inside, Listing, Place, told
+from pipeline.compare.reader.listings import DEFLATED, UNKNOWN, Inside, Known, Listing, Place, told
 from pipeline.compare.reader.regions import Region, Spool
 from pipeline.compare.reader.streams import NAME, replaced, unpacked
 
@@ -67,28 +67,27 @@ def read(region: Region, spool: Spool) -> Listing:
     return _listing(region, _member(region, spool), spool)
 
 
-def rewrite(region: Region, normalisers: Collection[str], inside: Inside, spool: Spool) -> Iterator[bytes]:
+def rewrite(
+    region: Region, normalisers: Collection[str], inside: Inside, spool: Spool, known: Known = UNKNOWN
+) -> Iterator[bytes]:
     """Yields the gzip with the normalisers used and, with gzip-compression only, its data replaced.
 
     Raises Unreadable where it is strange, or where data is to be replaced but stay compressed as it was:
     no two versions of zlib promise the same bytes.
     """
-    member = _member(region, spool)
-    listing = _listing(region, member, spool)
-    data = replaced(listing, member.data, COMPRESSION, normalisers, inside)
-    return _rewritten(region, member, normalisers, data)
+    listing = known.listing or read(region, spool)
+    data = replaced(listing, COMPRESSION, normalisers, inside)
+    return _rewritten(region, _header(region, spool.limits.field), normalisers, data)
 
 
 def _rewritten(
-    region: Region, member: _Member, normalisers: Collection[str], data: Region
+    region: Region, header: _Header, normalisers: Collection[str], data: Region
 ) -> Iterator[bytes]:
-    yield _written(member.header) if HEADER in normalisers else region.read(0, member.header.length)
+    yield _written(header) if HEADER in normalisers else region.read(0, header.length)
     if COMPRESSION in normalisers:
         yield from _stored(data)
     else:
-        offset, length = member.stream
-        yield from region.part(offset, length).blocks()
-        yield member.trailer
+        yield from region.blocks(header.length)
 
 
 def _member(region: Region, spool: Spool) -> _Member:

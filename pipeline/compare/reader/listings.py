@@ -14,7 +14,7 @@ import marshal
 import re
 import struct
 import zlib
-from typing import Collection, Dict, Iterable, Iterator, NamedTuple, Sequence, Tuple
+from typing import Collection, Dict, Iterable, Iterator, Mapping, NamedTuple, Sequence, Tuple
 
 from pipeline.compare.reader.limits import check_entries, check_name
 from pipeline.compare.reader.regions import Region, Spool
@@ -186,6 +186,20 @@ class Listing:
             )
         )
         self._rows = []
+
+
+class Known(NamedTuple):
+    """What a `rewrite` need not find out again: the container's listing; and the side's recorded values.
+
+    `values` are what was recorded of where this side was built, by `host`, `user`, `path` and `time`.
+    """
+
+    listing: Listing | None = None
+    values: Mapping[str, bytes] = {}
+
+
+#: Nothing is known beforehand.
+UNKNOWN = Known()
 
 
 def told(value: bytes) -> str:

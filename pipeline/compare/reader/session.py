@@ -11,16 +11,19 @@ import sys
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Tuple
 
-from pipeline.compare.reader import formats
+from pipeline.compare.reader import formats, windows
 from pipeline.compare.reader.contents import content
 from pipeline.compare.reader.files import OpenFile, find
 from pipeline.compare.reader.limits import Limits, Unreadable
 from pipeline.compare.reader.listings import Listing, Row
 from pipeline.compare.reader.machine import facts
+from pipeline.compare.reader.normalised import Normalised
 from pipeline.compare.reader.regions import Region, Spool
 
 PROTOCOL = 1
 _FEW = 48
+#: So many leaves that were opened are remembered: their bytes lie in the spool, or in their container.
+_LEAVES = 4096
 
 Answer = Dict[str, Any]
 Step = Tuple[bytes, int]
@@ -43,7 +46,9 @@ class Session:
         self.spool = Spool(self.limits, folder)
         self.files: Dict[bytes, OpenFile] = {}
         self._opened: Dict[Tuple[Any, ...], Opened] = {}
+        self._leaves: Dict[Tuple[Any, ...], Opened] = {}
         self._found: Dict[Tuple[Any, ...], Row] = {}
+        self._normalised = Normalised(self._at, self.spool)
 
     def answer(self, question: Answer) -> Answer:
         """Answers one question. What cannot be read is an answer, `{"unreadable": why}`, not an error."""
@@ -54,6 +59,10 @@ class Session:
             "sums": self._sums,
             "rows": self._rows,
             "again": self._again,
+            "pieces": lambda asked: windows.pieces(asked, self._at),
+            "windows": lambda asked: windows.windows(asked, self._at),
+            "normalise": self._normalised.answer,
+            "follows": self._normalised.follows,
         }
         try:
             return operations[question["ask"]](question)
@@ -114,11 +123,12 @@ class Session:
 
     def _rows(self, question: Answer) -> Answer:
         rows: List[Any] = []
-        most = question["most"]
+        most, begin = question["most"], question.get("begin", 0)
         for each in self._listing(question).within(question["buckets"], question["bits"]):
             if len(rows) == most:
                 return {"rows": rows, "cut": True}
-            rows.append(_row(*each))
+            if each[0] >= begin:
+                rows.append(_row(*each))
         return {"rows": rows, "cut": False}
 
     def _again(self, question: Answer) -> Answer:
@@ -140,11 +150,15 @@ class Session:
         if len(path) > self.limits.depth:
             raise Unreadable("lies deeper than %d containers" % self.limits.depth)
         key = _key(path)
-        known = self._opened.get(key)
+        known = self._opened.get(key) or self._leaves.get(key)
         if known is None:
             known = self._opened_at(path, key)
             known.region.release()
-            if known.listing is not None:  # leaves may be many, and are looked at once
+            if known.listing is None:  # leaves may be many
+                if len(self._leaves) >= _LEAVES:
+                    self._leaves.clear()
+                self._leaves[key] = known
+            else:
                 self._opened[key] = known
         return known
 

@@ -35,9 +35,7 @@ def unpacked(blocks: Callable[[Callable[[int], None]], Iterable[bytes]], spool: 
     return Stream(data, digest.hexdigest(), lengths[0])
 
 
-def replaced(
-    listing: Listing, data: Region, normaliser: str, given: Collection[str], inside: Inside
-) -> Region:
+def replaced(listing: Listing, normaliser: str, given: Collection[str], inside: Inside) -> Region:
     """Returns what is to be the data: those of `inside`, or those that are there.
 
     Raises Unreadable where the file is strange, or where data is to be replaced but stay compressed as it
@@ -45,6 +43,9 @@ def replaced(
     """
     if listing.strange:
         raise Unreadable("is not normalised: %s" % listing.strange[0])
+    data = listing.unpacked
+    if data is None:
+        raise AssertionError("a stream's listing holds what it unpacks to")
     new = inside.get((NAME, 0))
     if len(inside) != (new is not None):
         raise Unreadable("has not all of the entries that are to be replaced")

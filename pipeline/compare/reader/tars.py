@@ -12,7 +12,7 @@ from typing import Collection, Dict, Iterator, List, Set, Tuple
 
 from pipeline.compare.reader import tarheaders
 from pipeline.compare.reader.limits import Unreadable, check_entries
-from pipeline.compare.reader.listings import NOTHING, STORED, Inside, Listing, Place
+from pipeline.compare.reader.listings import NOTHING, STORED, UNKNOWN, Inside, Known, Listing, Place
 from pipeline.compare.reader.regions import BLOCK as READ
 from pipeline.compare.reader.regions import Region, Spool
 from pipeline.compare.reader.tarentries import Entries, Entry, Extension
@@ -20,13 +20,14 @@ from pipeline.compare.reader.tarheaders import BLOCK, Head
 
 KIND = "tar"
 
-TIMES, OWNERS, ORDER = "tar-times", "tar-owners", "tar-order"
+TIMES, OWNERS, ORDER, PACKAGE_TIMES = "tar-times", "tar-owners", "tar-order", "deb-times"
 
 #: None touches a mode, type, name, link, device, or any record but those of times or owners.
 NORMALISERS: Dict[str, str] = {
     TIMES: "the times of all entries of a tar, to 0; never which of them are recorded",
     OWNERS: "the owners of all entries of a tar, to root; NOT for the tars of a package",
     ORDER: "the entries of a tar, sorted by name, if order has no effect; NOT for the tars of a package",
+    PACKAGE_TIMES: "the times in the headers of a package's tar, to 0; no record is touched",
 }
 
 COLUMNS = ("type", "mode", "owner", "time", "link", "device", "extra", "form", "content")
@@ -66,7 +67,9 @@ def read(region: Region, spool: Spool) -> Listing:
     return listing.finish()
 
 
-def rewrite(region: Region, normalisers: Collection[str], inside: Inside, spool: Spool) -> Iterator[bytes]:
+def rewrite(
+    region: Region, normalisers: Collection[str], inside: Inside, spool: Spool, known: Known = UNKNOWN
+) -> Iterator[bytes]:
     """Yields the tar with the normalisers used and the content of the entries `inside` replaced.
 
     Raises Unreadable where the tar is strange, a new content has no room, or order may have an effect.
@@ -265,7 +268,7 @@ def _extension(one: Extension, values: Dict[bytes, bytes], normalisers: Collecti
 
 def _header(head: Head, normalisers: Collection[str]) -> bytes:
     raw = head.raw
-    if TIMES in normalisers:
+    if TIMES in normalisers or PACKAGE_TIMES in normalisers:
         raw = tarheaders.fixed(raw, ("mtime",), {})
     if OWNERS in normalisers:
         names = {} if head.dialect == b"v7" else {"uname": b"root", "gname": b"root"}

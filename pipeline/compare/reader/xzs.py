@@ -7,7 +7,7 @@ import zlib
 from typing import Collection, Dict, Iterator
 
 from pipeline.compare.reader.contents import unpack_xz
-from pipeline.compare.reader.listings import XZ, Inside, Listing, Place
+from pipeline.compare.reader.listings import UNKNOWN, XZ, Inside, Known, Listing, Place
 from pipeline.compare.reader.regions import Region, Spool
 from pipeline.compare.reader.streams import NAME, Stream, replaced, unpacked
 
@@ -41,14 +41,15 @@ def read(region: Region, spool: Spool) -> Listing:
     return _listing(region, _stream(region, spool), spool)
 
 
-def rewrite(region: Region, normalisers: Collection[str], inside: Inside, spool: Spool) -> Iterator[bytes]:
+def rewrite(
+    region: Region, normalisers: Collection[str], inside: Inside, spool: Spool, known: Known = UNKNOWN
+) -> Iterator[bytes]:
     """Yields the xz with xz-compression used and, with that only, its data replaced.
 
     Raises Unreadable where it is strange, or where data is to be replaced but stay compressed as it was:
     no two versions of liblzma promise the same bytes.
     """
-    stream = _stream(region, spool)
-    data = replaced(_listing(region, stream, spool), stream.data, COMPRESSION, normalisers, inside)
+    data = replaced(known.listing or read(region, spool), COMPRESSION, normalisers, inside)
     return _stored(data) if COMPRESSION in normalisers else region.blocks()
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 import struct
 from array import array
-from typing import Collection, Dict, Iterator, Tuple
+from typing import Collection, Iterator
 
 from pipeline.compare.reader import ziprewrites
 from pipeline.compare.reader.limits import Unreadable
-from pipeline.compare.reader.listings import DEFLATED, STORED, Listing, Place
+from pipeline.compare.reader.listings import DEFLATED, STORED, UNKNOWN, Inside, Known, Listing, Place
 from pipeline.compare.reader.regions import BLOCK, Region, Spool
 from pipeline.compare.reader.ziprecords import (
     ENCRYPTED,
@@ -108,14 +108,14 @@ def read(region: Region, spool: Spool) -> Listing:
 
 
 def rewrite(
-    region: Region, normalisers: Collection[str], inside: Dict[Tuple[bytes, int], Region], spool: Spool
+    region: Region, normalisers: Collection[str], inside: Inside, spool: Spool, known: Known = UNKNOWN
 ) -> Iterator[bytes]:
     """Returns the file's bytes after those of `normalisers` that are its own, with other content `inside`.
 
     Raises Unreadable where it is strange or signed, or a normaliser must not be used: at once, or while the
     bytes are taken.
     """
-    listing = read(region, spool)
+    listing = known.listing or read(region, spool)
     if listing.strange:
         raise Unreadable("is strange and not rewritten: %s" % listing.strange[0])
     return ziprewrites.plan(region, [one for one in normalisers if one in NORMALISERS], inside, spool)
