@@ -48,7 +48,7 @@ class Node:
     """One place that differs, on both sides: what differs of it itself, and the places below that do.
 
     `kind` is its format where it is a container that was looked into. `same`: what it unpacks to is equal,
-    how it is packed is not. `whole`: all that differs of it is here.
+    how it is packed is not. `whole`: all that differs of it is here. `sizes`: bytes on both sides.
     """
 
     path: Path
@@ -57,6 +57,7 @@ class Node:
     below: list[Node] = field(default_factory=list)
     same: bool = False
     whole: bool = True
+    sizes: tuple[int, int] = (0, 0)
 
     @property
     def shown(self) -> list[str]:
@@ -121,6 +122,8 @@ class _Descent:
             node.same = True
             _leaf(node, "coding")
             return
+        if type(one.get("size")) is int and type(two.get("size")) is int:
+            node.sizes = one["size"], two["size"]
         kinds = (one.get("kind"), two.get("kind"))
         if kinds[0] is None or kinds[0] != kinds[1] or one.get("columns") != two.get("columns"):
             what = "content" if kinds[0] == kinds[1] else "format"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
-from pipeline.compare.explaining import explain
+from pipeline.compare.explaining import causes_of, explain
 from pipeline.compare.verdicts import Stated, judge, overall, read_stated
 from pipeline.compare.wire import ANSWER_SECONDS, Line, same_machine
 from pipeline.edge.clock import Clock
@@ -114,6 +114,8 @@ def _compare(
         right=right.name,
         artifacts=artifacts,
         problems=problems,
+        causes=causes_of(artifacts),
+        normalisers=sorted({name for each in artifacts for name in each.normalisers}),
         wire=_wire(one, two),
         duration_seconds=clock.boottime() - begun,
     )
