@@ -135,8 +135,9 @@ class Proxy:
 
 def ended(name: str, status: int | None, tail: str = "") -> CommandFailed:
     """Returns the error of a reader that ended although somebody had questions."""
+    how = "by a signal" if status is None or status < 0 else f"with status {status}"
     return CommandFailed(
-        f"The reader of {name} ended in the middle (status {status}).",
+        f"The reader of {name} ended in the middle, {how}.",
         returncode=-1 if status is None else status,
         stderr_tail=tail,
     )

@@ -132,10 +132,12 @@ def preferred_kinds(host: Host, known: Sequence[KnownKey]) -> list[str]:
     return [each.key.kind for each in known if not each.revoked]
 
 
-def check_key(host: Host, name: str, known: Sequence[KnownKey], shown: HostKey, scan: bool) -> None:
+def check_key(
+    host: Host, name: str, known: Sequence[KnownKey], shown: HostKey, *, file: str, scan: bool
+) -> None:
     """Lets the key pass that is pinned or known. Raises HostRefused for every other, with what to do.
 
-    `name` is the machine's in `known_hosts`; `scan` says whether `ssh-keyscan` reaches it from here.
+    `name` is the machine's in `known_hosts`, `file` the user's; `scan`: `ssh-keyscan` reaches it from here.
     """
     told = f"{shown.kind} {shown.fingerprint}"
     if any(each.revoked and each.key.blob == shown.blob for each in known):
@@ -153,19 +155,19 @@ def check_key(host: Host, name: str, known: Sequence[KnownKey], shown: HostKey, 
     if any(each.key == shown for each in known if not each.revoked):
         return
     compare = f"`ssh-keygen -lf /etc/ssh/ssh_host_{_stem(shown.kind)}_key.pub` on that machine prints"
-    add = f"add the line `{name} {shown.line}` to ~/.ssh/known_hosts"
+    add = f"add the line `{name} {shown.line}` to {file}"
     if scan:
         port = f" -p {host.port}" if host.port not in (None, USUAL_PORT) else ""
-        add = f"`ssh-keyscan{port} -t {_stem(shown.kind)} {host.address} >> ~/.ssh/known_hosts`"
+        add = f"`ssh-keyscan{port} -t {_stem(shown.kind)} {host.address} >> {file}`"
     others = [each for each in known if not each.revoked]
     if others:
         places = ", ".join(each.place for each in others)
-        file = others[0].place.rpartition(":")[0]
+        old = others[0].place.rpartition(":")[0]
         raise HostRefused(
             f"{name}: its host key has changed: it is {told}, and another is known ({places}).",
             "changed",
             remedy=f"Somebody else may answer in its place. Only if {compare} {shown.fingerprint}:"
-            f" `ssh-keygen -R '{name}' -f {file}`, then {add}.",
+            f" `ssh-keygen -R '{name}' -f {old}`, then {add}.",
         )
     raise HostRefused(
         f"{name}: its host key is not known: {told}.",

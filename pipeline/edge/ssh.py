@@ -113,6 +113,8 @@ class SshConversation:
         tail = b""
         while self._channel.recv_stderr_ready() and len(tail) < _TAIL_BYTES:
             tail += self._channel.recv_stderr(_TAIL_BYTES)
+        if not tail and self._channel.recv_ready():  # a shell that is none says why on its output
+            tail = self._channel.recv(_TAIL_BYTES)
         status = self._channel.exit_status if known else None
         return ended(self.name, status, tail.decode(errors="replace").strip())
 
@@ -224,7 +226,9 @@ class _Route:
         name = known_name(connection.host, connection.port, alias)
         known = _known_keys(connection.ssh_config, name)
         there = replace(host, address=connection.host, port=connection.port)
-        connection.client.set_missing_host_key_policy(_OnlyKnown(there, name, known, straight and not alias))
+        file = shlex.split(connection.ssh_config.get("userknownhostsfile", _USUAL_KNOWN))[0]
+        scan = straight and not alias
+        connection.client.set_missing_host_key_policy(_OnlyKnown(there, name, known, file, scan))
         kinds = preferred_kinds(host, known)
         wanted = [each for kind in kinds for each in (_RSA if kind == "ssh-rsa" else (kind,))]
 
@@ -307,12 +311,12 @@ class _Metered:
 class _OnlyKnown(MissingHostKeyPolicy):  # type: ignore[misc]
     """Asked about every host key, for the client itself is told none."""
 
-    def __init__(self, host: Host, name: str, known: Sequence[KnownKey], scan: bool) -> None:
+    def __init__(self, host: Host, name: str, known: Sequence[KnownKey], file: str, scan: bool) -> None:
         self._asked = (host, name, known)
-        self._scan = scan
+        self._file, self._scan = file, scan
 
     def missing_host_key(self, client: Any, hostname: str, key: Any) -> None:
-        check_key(*self._asked, HostKey(key.get_name(), key.asbytes()), self._scan)
+        check_key(*self._asked, HostKey(key.get_name(), key.asbytes()), file=self._file, scan=self._scan)
 
 
 class _Key(InMemoryPrivateKey):  # type: ignore[misc]

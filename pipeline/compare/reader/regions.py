@@ -95,8 +95,9 @@ class Spool:
 
     def __init__(self, limits: Limits, folder: str | None = None) -> None:
         self.limits = limits
-        self.folder = folder or tempfile.gettempdir()
+        self.folder = folder or "the folder for temporary files"
         try:
+            self.folder = folder or tempfile.gettempdir()
             self._file = tempfile.TemporaryFile(dir=self.folder, buffering=0)  # noqa: SIM115
         except OSError as exc:
             raise Unreadable("cannot unpack into %s: %s" % (self.folder, exc.strerror)) from exc

@@ -43,12 +43,20 @@ class Session:
 
     def __init__(self, limits: Limits | None = None, folder: str | None = None) -> None:
         self.limits = limits or Limits()
-        self.spool = Spool(self.limits, folder)
+        self._folder = folder
+        self._spool: Spool | None = None
         self.files: Dict[bytes, OpenFile] = {}
         self._opened: Dict[Tuple[Any, ...], Opened] = {}
         self._leaves: Dict[Tuple[Any, ...], Opened] = {}
         self._found: Dict[Tuple[Any, ...], Row] = {}
         self._normalised = Normalised(self._at, self.spool)
+
+    @property
+    def spool(self) -> Spool:
+        """Where this side unpacks; there is none before it is needed. Raises Unreadable without room."""
+        if self._spool is None:
+            self._spool = Spool(self.limits, self._folder)
+        return self._spool
 
     def answer(self, question: Answer) -> Answer:
         """Answers one question. What cannot be read is an answer, `{"unreadable": why}`, not an error."""
