@@ -27,13 +27,17 @@ _WORST_FIRST: Final = (
 
 @dataclass(frozen=True)
 class Stated:
-    """What a side states of one file. `inode` names it on its machine; `problem` says what is wrong."""
+    """What a side states of one file. `inode` names it on its machine; `problem` says what is wrong.
+
+    `stamp` is the same for one file that two machines see, on a disk that both mount or a copy of it.
+    """
 
     path: str
     size: int | None
     sha256: str | None
     inode: str | None
     problem: str | None
+    stamp: str | None = None
 
     @property
     def side(self) -> ComparedSide:
@@ -61,13 +65,16 @@ def read_stated(answer: Mapping[str, Any]) -> list[Stated] | str:
             found.append(Stated(one["path"], None, None, None, problem))
             continue
         size, sha256, inode = one.get("size"), one.get("sha256"), one.get("inode")
+        stamp = one.get("stamp")
         if type(size) is not int or size < 0:
             return f"{one['path']!r} has no size"
         if not isinstance(sha256, str) or not _DIGEST.fullmatch(sha256):
             return f"{one['path']!r} has no SHA-256"
         if not isinstance(inode, str) or not inode:
             return f"{one['path']!r} does not say which file it is"
-        found.append(Stated(one["path"], size, sha256, inode, None))
+        if not isinstance(stamp, str) or not stamp:
+            return f"{one['path']!r} does not say since when it is so"
+        found.append(Stated(one["path"], size, sha256, inode, None, stamp))
     if len({one.path for one in found}) != len(found):
         return "a name comes twice"
     return found
@@ -123,6 +130,8 @@ def _judge_one(
             return told(Verdict.INCOMPLETE, f"on the {word} side it is the same file as {twins[0]!r}")
     if same_machine is not False and one.inode == two.inode:
         return told(Verdict.INCOMPARABLE, "both sides are one and the same file")
+    if same_machine is not True and one.stamp is not None and one.stamp == two.stamp:
+        return told(Verdict.INCOMPARABLE, "both machines see one and the same file")
     if one.sha256 is not None and one.sha256 == two.sha256 and one.size == two.size:
         if same_builder:
             return told(Verdict.INCOMPARABLE, "both sides are the same builder's")

@@ -23,7 +23,6 @@ from paramiko.ssh_exception import (
     AuthenticationException,
     ChannelException,
     NoValidConnectionsError,
-    PasswordRequiredException,
     SSHException,
 )
 
@@ -31,7 +30,14 @@ from pipeline.edge.conversation import Deadline, Proxy, ended, slow
 from pipeline.edge.hosts import Host, HostKey, KnownKey, check_key, find_keys, known_name, preferred_kinds
 from pipeline.edge.identity import expanded
 from pipeline.edge.plain_file import read_plain
-from pipeline.errors import ConfigInvalid, HostUnreachable, LoginRefused, PipelineError, UsageError
+from pipeline.errors import (
+    ConfigInvalid,
+    HostRefused,
+    HostUnreachable,
+    LoginRefused,
+    PipelineError,
+    UsageError,
+)
 
 CONNECT_SECONDS: Final = 15
 _GRACE_SECONDS: Final = 2.0
@@ -246,6 +252,8 @@ class _Route:
         where = f"{connection.host}, port {connection.port}"
         try:
             connection.open()
+        except HostRefused as exc:
+            raise HostRefused(f"{self._name}: {exc.message}", exc.reason, remedy=exc.remedy) from exc
         except AuthenticationException as exc:
             raise self._login_refused(connection, exc) from exc
         except NoValidConnectionsError as exc:
@@ -358,7 +366,7 @@ class _Keys(AuthStrategy):  # type: ignore[misc]
         for path in self.ssh_config.get("identityfile", _USUAL_KEYS):
             place = expanded(path)
             key = None
-            with contextlib.suppress(OSError, ValueError, SSHException, PasswordRequiredException):
+            with contextlib.suppress(Exception):  # encrypted, of another form, or not there
                 key = PKey.from_path(place)
             blob = key.asbytes() if key is not None else _public(place)
             if blob is not None:

@@ -13,7 +13,7 @@ from pipeline.edge.clock import Clock
 from pipeline.edge.conversation import Conversation
 from pipeline.errors import ComparisonIncomplete, HostRefused, PipelineError
 from pipeline.operations.places import Place, place_of
-from pipeline.records.comparison import Comparison, Wire
+from pipeline.records.comparison import Comparison, Verdict, Wire
 
 __all__ = ["Place", "compare_files", "place_of"]
 
@@ -106,10 +106,11 @@ def _compare(
     same = same_machine(one.machine, two.machine)
     artifacts = judge(*stated, same_machine=same, same_builder=_same_builder(left, right))
     artifacts = [explain(each, one, two, say) for each in artifacts]
+    verdict = overall(artifacts, problems)
     return Comparison(
-        verdict=overall(artifacts, problems),
+        verdict=verdict,
         scope="files",
-        independent=same is False,
+        independent=same is False and verdict != Verdict.INCOMPARABLE,
         left=left.name,
         right=right.name,
         artifacts=artifacts,

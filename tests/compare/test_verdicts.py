@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from pipeline.compare.verdicts import Stated, judge, overall, read_stated
+from pipeline.compare.wire import Machine, same_machine
 from pipeline.records.comparison import ComparedArtifact, ComparedSide, Verdict
 
 A, B = "a" * 64, "b" * 64
@@ -19,8 +22,8 @@ def answer() -> dict[str, Any]:
     """Returns what a sound reader says of two files."""
     return {
         "files": [
-            {"path": "one.deb", "size": 10, "inode": "1:1", "sha256": A, "problem": None},
-            {"path": "two.deb", "size": 20, "inode": "1:2", "sha256": B, "problem": None},
+            {"path": "one.deb", "size": 10, "inode": "1:1", "stamp": "1:5", "sha256": A, "problem": None},
+            {"path": "two.deb", "size": 20, "inode": "1:2", "stamp": "2:5", "sha256": B, "problem": None},
         ]
     }
 
@@ -30,6 +33,7 @@ def other() -> dict[str, Any]:
     found = answer()
     for one, inode in zip(found["files"], ("2:1", "2:2"), strict=True):
         one["inode"] = inode
+        one["stamp"] = f"{inode}9"
     return found
 
 
@@ -64,7 +68,7 @@ def test_equal_files_agree() -> None:
 
 @pytest.mark.parametrize("side", ["left", "right", "both"])
 @pytest.mark.parametrize("operation", OPERATIONS)
-@pytest.mark.parametrize("name", ["path", "size", "sha256", "inode"])
+@pytest.mark.parametrize("name", ["path", "size", "sha256", "inode", "stamp"])
 def test_a_field_that_is_wrong_never_agrees(name: str, operation: str, side: str) -> None:
     """Each field, each way of being wrong, on one side and on both in the same way."""
     left, right = answer(), other()
@@ -73,7 +77,7 @@ def test_a_field_that_is_wrong_never_agrees(name: str, operation: str, side: str
             OPERATIONS[operation](found["files"][0], name)
     # A name is any text, and what numbers a file is text that is not read: they stay what they are.
     spelled = operation in ("other case", "trailing space")
-    if spelled and (name == "inode" or (name == "path" and side == "both")):
+    if spelled and (name in ("inode", "stamp") or (name == "path" and side == "both")):
         assert verdict_of(left, right) == Verdict.AGREE
         return
     assert verdict_of(left, right) not in AGREEMENT
@@ -157,3 +161,34 @@ def test_the_whole_is_no_better_than_its_parts(worst: Verdict, beside: Verdict) 
 def test_nothing_is_no_agreement() -> None:
     """Without any artifact there is nothing that agrees."""
     assert overall([], []) == Verdict.INCOMPLETE
+
+
+@pytest.mark.parametrize("same_machine", [True, False, None])
+def test_nothing_agrees_with_itself(same_machine: bool | None) -> None:
+    """One file is incomparable with itself, also where two machines see it on a disk that both mount."""
+    assert verdict_of(answer(), answer(), same_machine) == Verdict.INCOMPARABLE
+
+
+def test_one_builder_does_not_agree_with_itself() -> None:
+    """Equal files of one builder prove nothing; what differs in them differs."""
+    left, right = read_stated(answer()), read_stated(other())
+    assert not isinstance(left, str)
+    assert not isinstance(right, str)
+    judged = judge(left, right, same_machine=True, same_builder=True)
+    assert {each.verdict for each in judged} == {Verdict.INCOMPARABLE}
+    changed = [replace(right[0], sha256=B), *right[1:]]
+    judged = judge(left, changed, same_machine=True, same_builder=True)
+    assert [each.verdict for each in judged] == [Verdict.DIFFER, Verdict.INCOMPARABLE]
+
+
+IDS = "0" * 31 + "1", "0" * 31 + "2", None
+
+
+@pytest.mark.parametrize("one", list(itertools.product(IDS, IDS)))
+@pytest.mark.parametrize("two", list(itertools.product(IDS, IDS)))
+def test_two_machines_have_to_be_shown(one: tuple[str | None, ...], two: tuple[str | None, ...]) -> None:
+    """Machines are two where all ids are known and none is shared; they are one where one is."""
+    left, right = (Machine(each[0], each[1], "host", "0", "3.8.0", False) for each in (one, two))
+    shared = any(a is not None and a == b for a, b in zip(one, two, strict=True))
+    expected = True if shared else None if None in (*one, *two) else False
+    assert same_machine(left, right) is expected

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,6 +49,10 @@ class Builder:
         """Replaces what this machine knows of its host key."""
         self.known_hosts.write_text(line)
 
+    def with_option(self, line: str) -> None:
+        """Puts an option before all others of this user's ssh configuration for it."""
+        self.config.write_text(f"Host {self.name}\n    {line}\n{self.config.read_text()}")
+
     @contextmanager
     def running(self, command: str) -> Iterator[None]:
         """Makes it run this instead of what it is asked to; that is in $SSH_ORIGINAL_COMMAND."""
@@ -70,6 +75,17 @@ def reached(name: str, server: Sshd, home: Path, root: Path) -> Builder:
         file.write(_HOST.format(name=name, server=server, known_hosts=known_hosts))
     root.mkdir(exist_ok=True)
     return Builder(name, server, root, config, known_hosts)
+
+
+def configured(home: Path, host_key: str = "", machine_id: str = "", **builders: Builder) -> None:
+    """Writes these builders into this machine's settings, all with the same pins."""
+    pins = {"host_key": host_key, "machine_id": machine_id}
+    lines = []
+    for name, builder in builders.items():
+        words = {"address": builder.name, "root": str(builder.root), **{k: v for k, v in pins.items() if v}}
+        lines += [f"[builders.{name}]", *(f"{key} = {json.dumps(value)}" for key, value in words.items())]
+    (home / ".pipeline").mkdir(exist_ok=True)
+    (home / ".pipeline/config.toml").write_text("\n".join(lines))
 
 
 def compared(left: str, right: str) -> Comparison:

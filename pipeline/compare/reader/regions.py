@@ -11,7 +11,8 @@ import errno
 import hashlib
 import os
 import tempfile
-from typing import Iterable, Iterator
+from functools import cached_property
+from typing import IO, Iterable, Iterator
 
 from pipeline.compare.reader.limits import Limits, Unreadable
 
@@ -88,7 +89,7 @@ class Region:
 
 
 class Spool:
-    """One nameless file that holds what was unpacked. It is gone with the process, however that ends.
+    """One nameless file that holds what was unpacked, made when something is. It is gone with the process.
 
     Raises Unreadable where the disk is full or `limits.expanded` is passed: a bomb costs that much at most.
     """
@@ -96,12 +97,16 @@ class Spool:
     def __init__(self, limits: Limits, folder: str | None = None) -> None:
         self.limits = limits
         self.folder = folder or "the folder for temporary files"
+        self._asked = folder
+        self._end = 0
+
+    @cached_property
+    def _file(self) -> IO[bytes]:
         try:
-            self.folder = folder or tempfile.gettempdir()
-            self._file = tempfile.TemporaryFile(dir=self.folder, buffering=0)  # noqa: SIM115
+            self.folder = self._asked or tempfile.gettempdir()
+            return tempfile.TemporaryFile(dir=self.folder, buffering=0)
         except OSError as exc:
             raise Unreadable("cannot unpack into %s: %s" % (self.folder, exc.strerror)) from exc
-        self._end = 0
 
     def keep(self, blocks: Iterable[bytes]) -> Region:
         """Writes the blocks behind what is there, and returns where they lie."""

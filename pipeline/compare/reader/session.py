@@ -43,20 +43,12 @@ class Session:
 
     def __init__(self, limits: Limits | None = None, folder: str | None = None) -> None:
         self.limits = limits or Limits()
-        self._folder = folder
-        self._spool: Spool | None = None
+        self.spool = Spool(self.limits, folder)
         self.files: Dict[bytes, OpenFile] = {}
         self._opened: Dict[Tuple[Any, ...], Opened] = {}
         self._leaves: Dict[Tuple[Any, ...], Opened] = {}
         self._found: Dict[Tuple[Any, ...], Row] = {}
         self._normalised = Normalised(self._at, self.spool)
-
-    @property
-    def spool(self) -> Spool:
-        """Where this side unpacks; there is none before it is needed. Raises Unreadable without room."""
-        if self._spool is None:
-            self._spool = Spool(self.limits, self._folder)
-        return self._spool
 
     def answer(self, question: Answer) -> Answer:
         """Answers one question. What cannot be read is an answer, `{"unreadable": why}`, not an error."""
@@ -96,6 +88,7 @@ class Session:
             file = self.files[found.path] = OpenFile(found.descriptor)
             one: Answer = {"path": path, "size": file.status.st_size}
             one["inode"] = "%d:%d" % (file.status.st_dev, file.status.st_ino)
+            one["stamp"] = "%d:%d" % (file.status.st_ino, file.status.st_ctime_ns)
             try:
                 one["sha256"] = file.sha256().hex()
                 one["problem"] = _unsound(file.region, found.path)
