@@ -457,16 +457,39 @@ def artifacts_verify(c: Context, id: str = "", json: bool = False) -> None:
     help={
         "left": "a file or folder here, a builder, or [USER@]HOST:/PATH",
         "right": "what to hold against it, written in the same way",
+        "commit": "compare builds of this commit, 7 to 40 digits; by default the newest that two have built",
+        "job": "compare this job's build with the others' of its commit; or those of several, with commas",
+        "branch": "compare the newest builds of this branch",
         "json": JSON,
     }
 )
 @told
-def compare(c: Context, left: str = "", right: str = "", json: bool = False) -> None:
-    """Say whether two sides' files are the same, and if not, exactly where they differ."""
-    from pipeline.console.comparison import show_comparison
-    from pipeline.runtime import compare_here
+def compare(
+    c: Context,
+    left: str = "",
+    right: str = "",
+    commit: str = "",
+    job: str = "",
+    branch: str = "",
+    json: bool = False,
+) -> None:
+    """Say whether two builders made the same packages of a commit, and if not, exactly where they differ.
 
-    sys.exit(show_comparison(compare_here(left, right, say), json))
+    With --left and --right it says so of two folders or files, of which nothing else is known.
+    """
+    from pipeline.console.comparison import show_comparison
+    from pipeline.console.input import words
+    from pipeline.errors import UsageError
+    from pipeline.operations.choosing import Asked
+    from pipeline.runtime import compare_builds_here, compare_here
+
+    asked = Asked(tuple(words(job)), commit, branch)
+    if left or right:
+        if asked != Asked():
+            raise UsageError("Paths have no commit, branch or job.", remedy="Give --left and --right alone.")
+        sys.exit(show_comparison(compare_here(left, right, say), json))
+    collect_from_now_on()
+    sys.exit(show_comparison(compare_builds_here(asked, say), json))
 
 
 @task(

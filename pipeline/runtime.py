@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.compare.bundle import READER
+from pipeline.compare.wire import Line
 from pipeline.coordination.adoption import adopt
 from pipeline.coordination.leases import RENEWAL_SHARE, interval_for_budget
 from pipeline.coordination.reducer import REDUCER_VERSION, decide, genesis
@@ -41,6 +42,8 @@ from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.store import Store
 from pipeline.operations import site as sites
 from pipeline.operations.admission import admit
+from pipeline.operations.agreement import Reach, compare_builds, reach_here
+from pipeline.operations.choosing import Asked
 from pipeline.operations.compare import compare_files
 from pipeline.operations.demo.perform import Theatre
 from pipeline.operations.places import Known, Place, place_of
@@ -102,6 +105,17 @@ def _known() -> Known:
         return name
 
     return Known(own, settings.artifacts, settings.builders, registered)
+
+
+def compare_builds_here(asked: Asked, say: Callable[[str], None]) -> Comparison:
+    """Compares what builders made of one commit, as far as it can be read from this machine."""
+    site = make_site(say)
+    return compare_builds(site, asked, ways_to_builds(site))
+
+
+def ways_to_builds(site: Site) -> list[Reach]:
+    """Returns the ways to what builders made: this machine's own folder first."""
+    return [reach_here(site, lambda name: Line(name, read_there(Place(Path("/"), typed=name))))]
 
 
 def find_home(environment: Mapping[str, str], folder: Path) -> Found:

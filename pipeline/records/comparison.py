@@ -107,6 +107,12 @@ class ComparedBuild(Record):
     commit: Oid
 
 
+class ComparedGroup(Record):
+    """Builders whose packages are the same, byte for byte. No group is the right one."""
+
+    builders: list[BuilderName]
+
+
 class Wire(Record):
     """What travelled between here and the readers of both sides, with all that carries it.
 
@@ -140,5 +146,6 @@ class Comparison(Record):
     environment: list[Difference] = Field(default_factory=list)
     causes: list[ComparedCause] = Field(default_factory=list)
     normalisers: list[str] = Field(default_factory=list)
+    groups: list[ComparedGroup] = Field(default_factory=list)
     wire: Wire
     duration_seconds: float

@@ -1,0 +1,268 @@
+"""Compares what builders made of one commit: by the ledger's jobs, their manifests, and the files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from pipeline.builds.artifacts import set_folder
+from pipeline.builds.environment import architecture
+from pipeline.builds.inputs import CHANGELOG, CONTROL, expected_packages
+from pipeline.builds.source import Resolved, Sources
+from pipeline.builds.tree import GitTree
+from pipeline.compare.environment import compare_surroundings, rank
+from pipeline.compare.explaining import explain
+from pipeline.compare.inputs import at, listed_lines, weigh_packages
+from pipeline.compare.manifests import Claimed, Judged, are_independent, judge_builds
+from pipeline.compare.verdicts import Stated, read_stated
+from pipeline.compare.wire import Line
+from pipeline.edge.plain_file import read_plain
+from pipeline.errors import CommandFailed, ComparisonIncomplete, RecordInvalid, SourceError
+from pipeline.operations import site as sites
+from pipeline.operations.choosing import Asked, choose
+from pipeline.operations.queue import archived, manifest_path
+from pipeline.operations.site import Site
+from pipeline.records.base import load_json
+from pipeline.records.comparison import (
+    ComparedBuild,
+    ComparedGroup,
+    Comparison,
+    Difference,
+    Verdict,
+    Wire,
+)
+from pipeline.records.decisions import View
+from pipeline.records.jobs import Job
+
+_DEPENDENCIES: Final = ("inputs", "dependencies")
+_PACKAGES: Final = ("environment", "packages")
+#: The largest list that is read of what lies beside artifacts.
+_LIST_BYTES: Final = 32 << 20
+#: Which of several pairs is told about.
+_TELLING: Final = (Verdict.INCOMPARABLE, Verdict.DIFFER, Verdict.INCOMPLETE, Verdict.AGREE)
+
+
+@dataclass(frozen=True)
+class Side:
+    """Where one build's files lie. `open` starts a reader there, and `read` returns a small file's bytes, or
+    None where it cannot be read. `here`: on this machine.
+    """
+
+    job: Job
+    root: str
+    open: Callable[[], Line]
+    read: Callable[[str], bytes | None]
+    here: bool = True
+
+    @property
+    def name(self) -> str:
+        """Returns it in words."""
+        return f"{self.job.assigned_to}, {self.job.id}"
+
+
+#: Finds where a job's files can be read; None where this way does not lead there.
+Reach = Callable[[Job], Side | None]
+
+
+def folder_of(job: Job) -> Path:
+    """Returns the folder of a job's set, below whatever its builder keeps its artifacts in."""
+    return set_folder(Path(), job.assigned_to or "", job.branch, job.id, job.token or "none")
+
+
+def reach_here(site: Site, start: Callable[[str], Line]) -> Reach:
+    """Returns the way to sets that lie on this machine. `start` opens a reader, given the side's name."""
+
+    def reach(job: Job) -> Side | None:
+        folder = site.settings.artifacts / folder_of(job)
+        if not folder.is_dir():
+            return None
+
+        def read(name: str) -> bytes | None:
+            try:
+                return read_plain(folder / name, limit=_LIST_BYTES)
+            except OSError:
+                return None
+
+        return Side(job, str(folder), lambda: start(f"{job.assigned_to}, {job.id}"), read)
+
+    return reach
+
+
+def all_jobs(view: View) -> list[Job]:
+    """Returns every job, also sealed ones, in commit order."""
+    return [*reversed([job for _, job in archived(view)]), *sites.jobs(view).jobs]
+
+
+def compare_builds(site: Site, asked: Asked, ways: Sequence[Reach]) -> Comparison:
+    """Compares what two builders, or more, have made of one commit.
+
+    Raises NotFound and ComparisonIncomplete where there are no two builds, or a side cannot be read at all.
+    """
+    begun = site.clock.boottime()
+    view = site.state().view
+    jobs = choose(all_jobs(view), asked)
+    sides = [_side(job, ways) for job in jobs]
+    claimed = [_claimed(site, view, job) for job in jobs]
+    control = _control(site, jobs[0], claimed)
+    site.say(f"Hashing what {' and '.join(dict.fromkeys(str(job.assigned_to) for job in jobs))} have made …")
+    with ExitStack() as stack:
+        with ThreadPoolExecutor(len(sides)) as pool:
+            opening = [pool.submit(side.open) for side in sides]
+            for each in opening:
+                if each.exception() is None:
+                    stack.callback(each.result().close)
+        lines = [each.result() for each in opening]
+        files = _hashed(sides, lines)
+        one, two, judged = _most_telling(sides, claimed, files, control)
+        artifacts = judged.artifacts
+        if judged.verdict() != Verdict.INCOMPARABLE:
+            artifacts = [explain(each, lines[one], lines[two], site.say) for each in artifacts]
+        judged.artifacts = artifacts
+        wire = Wire(
+            bytes=sum(line.counted.bytes for line in lines),
+            round_trips=max(line.counted.round_trips for line in lines),
+        )
+    left, right = claimed[one], claimed[two]
+    return Comparison(
+        verdict=judged.verdict(),
+        scope="builds",
+        independent=are_independent(left.manifest, right.manifest),
+        left=f"{sides[one].name}, {sides[one].root}",
+        right=f"{sides[two].name}, {sides[two].root}",
+        artifacts=artifacts,
+        problems=_problems(judged, jobs[one]),
+        left_build=_build(jobs[one]),
+        right_build=_build(jobs[two]),
+        inputs=judged.weighed.differences,
+        environment=_environment(sides[one], sides[two], left, right, judged),
+        groups=_groups(jobs, files, judged.expected),
+        wire=wire,
+        duration_seconds=site.clock.boottime() - begun,
+    )
+
+
+def _side(job: Job, ways: Sequence[Reach]) -> Side:
+    side = next((found for way in ways if (found := way(job)) is not None), None)
+    if side is None:
+        raise ComparisonIncomplete(
+            f"What {job.assigned_to} made in {job.id} is not on this machine.",
+            remedy=f"Compare on {job.assigned_to}, fetch the folder `{folder_of(job)}` into this machine's"
+            " artifacts, or build again: `invoke compare --build`.",
+        )
+    return side
+
+
+def _claimed(site: Site, view: View, job: Job) -> Claimed:
+    """Reads the manifest that was reported for a job; one that cannot be read is none, and said."""
+    path = manifest_path(job)
+    data = view.read(path) if path else None
+    manifest: Any = None
+    try:
+        manifest = load_json(data or b"", path or "manifest.json")
+    except RecordInvalid as exc:
+        site.say(f"The manifest of {job.id} cannot be read: {exc.message}")
+    return Claimed(job.assigned_to or "", job.id, job.commit, job.token, manifest)
+
+
+def _control(site: Site, job: Job, claimed: Sequence[Claimed]) -> list[str] | None:
+    """Returns which packages a commit makes, by this machine's own copy of its source; None without one."""
+    source = at(claimed[0].manifest, ["recipe", "source"])
+    if at(claimed[0].manifest, ["recipe", "packages"]) is not True or not isinstance(source, str):
+        return None
+    clone = Sources(site.settings.cache).clone_of(Resolved(source, job.branch, job.commit, 0))
+    built_for = at(claimed[0].manifest, ["environment", "architecture"])
+    try:
+        if not (clone / "HEAD").is_file():
+            raise SourceError("there is no copy")
+        tree = GitTree(clone, job.commit, lambda path: path in (CONTROL, CHANGELOG))
+        return expected_packages(tree, built_for if isinstance(built_for, str) else architecture())
+    except (SourceError, CommandFailed):
+        site.say("Note: the source is not here, so which packages it makes is taken from the manifests.")
+        return None
+
+
+def _hashed(sides: Sequence[Side], lines: Sequence[Line]) -> list[list[Stated]]:
+    """Has every side hash its own files, all at once."""
+    for side, line in zip(sides, lines, strict=True):
+        line.begin({"ask": "files", "root": side.root})
+    answers = [line.finish() for line in lines]
+    files = []
+    for side, answer in zip(sides, answers, strict=True):
+        read = read_stated(answer)
+        if isinstance(read, str):
+            raise ComparisonIncomplete(f"{side.name} cannot be compared: {read}.")
+        files.append(read)
+    return files
+
+
+def _most_telling(
+    sides: Sequence[Side],
+    claimed: Sequence[Claimed],
+    files: Sequence[Sequence[Stated]],
+    control: list[str] | None,
+) -> tuple[int, int, Judged]:
+    """Judges each build against one of the others; returns the pair that tells most, and what of it.
+
+    None of them is the right one: if any two differ, then one of them differs from the first as well.
+    """
+    found = []
+    for other in range(1, len(sides)):
+        pair = (sides[0], sides[other])
+        stated = [at(claimed[number].manifest, _DEPENDENCIES) for number in (0, other)]
+        lists: tuple[bytes | None, bytes | None] = (None, None)
+        if stated[0] != stated[1]:
+            name = "dependencies.txt"
+            lists = pair[0].read(name), pair[1].read(name)
+        judged = judge_builds(
+            claimed[0],
+            claimed[other],
+            (files[0], files[other]),
+            same_machine=True if pair[0].here and pair[1].here else None,
+            control=control,
+            lists=lists,
+        )
+        found.append((_TELLING.index(judged.verdict()), other, judged))
+    _, other, judged = min(found, key=lambda each: each[:2])
+    return 0, other, judged
+
+
+def _problems(judged: Judged, job: Job) -> list[str]:
+    same = [f"both builds are {job.assigned_to}'s: that a builder agrees with itself proves nothing"]
+    return [*(same if judged.same_builder else []), *judged.problems, *judged.weighed.problems]
+
+
+def _build(job: Job) -> ComparedBuild:
+    return ComparedBuild(builder=job.assigned_to or "", job_id=job.id, commit=job.commit)
+
+
+def _environment(one: Side, two: Side, left: Claimed, right: Claimed, judged: Judged) -> list[Difference]:
+    """Returns what differs of the environment, the likeliest to be behind the leaves first."""
+    found = [*compare_surroundings(left.manifest, right.manifest), *judged.alone]
+    lists = [
+        listed_lines(side.manifest, _PACKAGES, place.read("packages.txt"))
+        for side, place in ((left, one), (right, two))
+        if at(left.manifest, _PACKAGES) != at(right.manifest, _PACKAGES)
+    ]
+    if len(lists) == 2 and lists[0] is not None and lists[1] is not None:
+        found += weigh_packages(lists[0], lists[1])
+    leaves = [leaf for artifact in judged.artifacts for leaf in artifact.leaves]
+    causes: dict[str, int] = {}
+    for leaf in leaves:
+        if leaf.cause:
+            causes[leaf.cause] = causes.get(leaf.cause, 0) + leaf.count
+    return rank(found, causes, leaves)
+
+
+def _groups(
+    jobs: Sequence[Job], files: Sequence[Sequence[Stated]], expected: Sequence[str]
+) -> list[ComparedGroup]:
+    """Puts builders whose expected packages are all the same, byte for byte, into one group."""
+    groups: dict[tuple[str | None, ...], list[str]] = {}
+    for job, there in zip(jobs, files, strict=True):
+        digests = {each.path: each.sha256 for each in there}
+        groups.setdefault(tuple(digests.get(name) for name in expected), []).append(job.assigned_to or "")
+    return [ComparedGroup(builders=names) for names in groups.values()]

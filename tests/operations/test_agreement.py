@@ -1,0 +1,280 @@
+"""Builds of the ledger held against each other: real packages and readers, manifests as reported."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.builds.artifacts import Item, collect, new_manifest
+from pipeline.builds.environment import listing
+from pipeline.compare.bundle import STARTER
+from pipeline.compare.wire import Line
+from pipeline.edge.conversation import LocalConversation
+from pipeline.errors import ComparisonIncomplete
+from pipeline.operations.agreement import compare_builds, reach_here
+from pipeline.operations.choosing import Asked
+from pipeline.operations.site import Site
+from pipeline.records.base import dump
+from pipeline.records.builds import Environment, Inputs, Manifest, Recipe, Toolchain
+from pipeline.records.comparison import Comparison, Verdict
+from tests.compare.test_descent import deb
+from tests.operations.conftest import WHEN, MakeSite
+
+NAMES = ["sample-a_1_all.deb", "sample-b_1_all.deb"]
+COMMIT = "1" * 40
+
+Report = Callable[[Manifest], bytes]
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Three packages: `same`, and two that differ in one file."""
+    folder = tmp_path_factory.mktemp("packages")
+    contents = {"same": b"x", "one": b"built on alpha\n", "two": b"built on beta\n"}
+    return {name: deb(folder, {"usr/share/sample/who": data}) for name, data in contents.items()}
+
+
+def converse(name: str) -> Line:
+    """Opens a line to a reader of this machine."""
+    return Line(name, LocalConversation([sys.executable, "-I", "-S", "-B", "-c", STARTER], name))
+
+
+def build(
+    site: Site,
+    root: Path,
+    job: str,
+    files: Mapping[str, bytes],
+    *,
+    report: Report = dump,
+    changes: Mapping[str, Any] | None = None,
+    dependencies: str = "g/a.jar 1",
+    packages: str = "zip=1",
+) -> None:
+    """Builds as a builder does: a set below `root`, and a report of it in the ledger."""
+    start = {"kind": "job.start", "id": job, "branch": "main", "commit": COMMIT, "holder": site.holder()}
+    token = str(site.ask(start)["token"])
+    deps, deps_text = listing("dependencies.txt", [dependencies])
+    tools, tools_text = listing("packages.txt", [packages])
+    recipe = Recipe(
+        source="/nowhere", branch="main", commit=COMMIT, source_date_epoch=1_700_000_000, java="17+",
+        properties={"git.tag": ""}, environment={"TZ": "UTC"},
+        toolchain=Toolchain(java="17.0.9", java_home="/j", maven="3", maven_home="/m"),
+    )  # fmt: skip
+    made = new_manifest(
+        job_id=job, server=site.builder, branch="main", commit=COMMIT, created_at=WHEN, token=token
+    ).model_copy(
+        update={
+            "recipe": recipe.model_copy(update=dict(changes or {})),
+            "inputs": Inputs(tree=COMMIT, expected=NAMES, dependencies=deps),
+            "environment": Environment(machine="here", host=f"{site.builder}-host", packages=tools),
+        }
+    )
+    place = root / f"{job}.files"
+    place.mkdir()
+    for name, data in files.items():
+        (place / name).write_bytes(data)
+    items = [Item(place / name, name) for name in files]
+    texts = {"dependencies.txt": deps_text, "packages.txt": tools_text}
+    done = collect(root / "artifacts", made, items, None, texts=texts)
+    request = {"kind": "job.complete", "job_id": job, "token": token, "outcome": "succeeded"}
+    site.ask(request, payloads={"manifest": report(done)})
+
+
+def settled(site: Site, root: Path) -> Site:
+    """Returns a site whose artifacts are those below `root`."""
+    return replace(site, settings=replace(site.settings, artifacts=root / "artifacts"))
+
+
+def compared(site: Site, root: Path, *jobs: str) -> Comparison:
+    """Compares as the product does, on a machine where all sets lie below `root`."""
+    here = settled(site, root)
+    return compare_builds(here, Asked(jobs=jobs), [reach_here(here, converse)])
+
+
+def both(data: bytes, other: bytes | None = None) -> dict[str, bytes]:
+    """Returns the files of a build."""
+    return {NAMES[0]: data, NAMES[1]: data if other is None else other}
+
+
+def test_equal_builds_agree(make_site: MakeSite, tmp_path: Path, packages: Mapping[str, bytes]) -> None:
+    """Two builders that made the same bytes of the same inputs agree; on one machine not independently."""
+    one, two = make_site("build1"), make_site("build2")
+    build(one, tmp_path, "job_1", both(packages["same"], packages["one"]))
+    build(two, tmp_path, "job_2", both(packages["same"], packages["one"]), dependencies="g/a.jar 1")
+    found = compared(one, tmp_path)
+    assert (found.verdict, found.scope, found.independent, found.problems) == (
+        Verdict.AGREE,
+        "builds",
+        False,
+        [],
+    )
+    assert [each.name for each in found.artifacts] == NAMES
+    assert found.left_build is not None
+    assert (found.left_build.builder, found.left_build.job_id) == ("build1", "job_1")
+    assert [group.builders for group in found.groups] == [["build1", "build2"]]
+    assert [(each.name, each.left, each.right) for each in found.environment if each.left] == [
+        ("host", "build1-host", "build2-host")
+    ]
+    assert found.wire.round_trips == 1
+
+
+def test_a_file_that_differs_is_gone_into(
+    make_site: MakeSite, tmp_path: Path, packages: Mapping[str, bytes]
+) -> None:
+    """Equal inputs and other bytes: DIFFER, down to the file; what each machine has installed is told."""
+    one, two = make_site("build1"), make_site("build2")
+    build(one, tmp_path, "job_1", both(packages["same"], packages["one"]))
+    build(two, tmp_path, "job_2", both(packages["same"], packages["two"]), packages="zip=2")
+    found = compared(one, tmp_path)
+    assert found.verdict == Verdict.DIFFER
+    (differing,) = [each for each in found.artifacts if each.verdict == Verdict.DIFFER]
+    assert any("./usr/share/sample/who" in leaf.path for leaf in differing.leaves)
+    assert [group.builders for group in found.groups] == [["build1"], ["build2"]]
+    assert ("package zip", "1", "2") in [(each.name, each.left, each.right) for each in found.environment]
+
+
+@pytest.mark.parametrize(
+    ("changes", "dependencies", "name"),
+    [
+        ({"maven_opts": "-Xmx2g"}, "g/a.jar 1", "recipe.maven_opts"),
+        ({}, "g/a.jar 9", "dependency g/a.jar"),
+    ],
+)
+def test_other_inputs_are_incomparable(
+    make_site: MakeSite,
+    tmp_path: Path,
+    packages: Mapping[str, bytes],
+    changes: dict[str, str],
+    dependencies: str,
+    name: str,
+) -> None:
+    """Equal bytes of other inputs do not agree: the input is named, also one out of a list."""
+    one, two = make_site("build1"), make_site("build2")
+    build(one, tmp_path, "job_1", both(packages["same"], packages["one"]))
+    build(
+        two,
+        tmp_path,
+        "job_2",
+        both(packages["same"], packages["one"]),
+        changes=changes,
+        dependencies=dependencies,
+    )
+    found = compared(one, tmp_path)
+    assert (found.verdict, [each.name for each in found.inputs]) == (Verdict.INCOMPARABLE, [name])
+
+
+def test_files_are_hashed_where_they_lie(
+    make_site: MakeSite, tmp_path: Path, packages: Mapping[str, bytes]
+) -> None:
+    """A file that was swapped after its manifest was written is found out, though both sides' are equal."""
+    one, two = make_site("build1"), make_site("build2")
+    for number, site in enumerate((one, two), 1):
+        build(site, tmp_path, f"job_{number}", both(packages["same"], packages["one"]))
+    for path in (tmp_path / "artifacts").glob(f"*/*/*/{NAMES[1]}"):
+        path.write_bytes(packages["two"])
+    found = compared(one, tmp_path)
+    assert found.verdict == Verdict.INCOMPLETE
+    assert f"{NAMES[1]} on the left side is not the file that its manifest states" in found.problems
+
+
+@pytest.mark.parametrize("garbage", [b"", b"AGREE", b"[]", b"{}", b'{"a": 1, "a": 1}', b"\xff\xfe"])
+def test_a_manifest_that_is_garbage_never_agrees(
+    make_site: MakeSite, tmp_path: Path, packages: Mapping[str, bytes], garbage: bytes
+) -> None:
+    """What was written over the manifest by hand is no manifest: INCOMPLETE, and it says whose."""
+    one, two = make_site("build1"), make_site("build2")
+    build(one, tmp_path, "job_1", both(packages["same"], packages["one"]))
+    build(two, tmp_path, "job_2", both(packages["same"], packages["one"]))
+    here = settled(one, tmp_path)
+    found = compare_builds(_Spoiled(here, "build2/manifests", garbage), Asked(), [reach_here(here, converse)])
+    assert found.verdict == Verdict.INCOMPLETE
+    assert any(problem.startswith("the manifest of the right side") for problem in found.problems)
+
+
+class _Spoiled(Site):
+    """A site whose ledger holds other bytes in one folder."""
+
+    def __init__(self, site: Site, folder: str, data: bytes) -> None:
+        super().__init__(**vars(site))
+        self._folder, self._data = folder, data
+
+    def state(self, *, fresh: bool = True) -> Any:
+        standing = super().state(fresh=fresh)
+        view, folder, data = standing.view, self._folder, self._data
+
+        class Other:
+            def read(self, path: str) -> bytes | None:
+                return data if path.startswith(folder) else view.read(path)
+
+            def names(self, path: str) -> list[str]:
+                return view.names(path)
+
+        class Shown:
+            def __getattr__(self, name: str) -> Any:
+                return Other() if name == "view" else getattr(standing, name)
+
+        return Shown()
+
+
+def test_one_builder_is_not_two(make_site: MakeSite, tmp_path: Path, packages: Mapping[str, bytes]) -> None:
+    """A builder's two builds, named by hand, are INCOMPARABLE however equal they are."""
+    one = make_site("build1")
+    for job in ("job_1", "job_2"):
+        build(one, tmp_path, job, both(packages["same"], packages["one"]))
+    found = compared(one, tmp_path, "job_1", "job_2")
+    assert found.verdict == Verdict.INCOMPARABLE
+    assert found.problems == ["both builds are build1's: that a builder agrees with itself proves nothing"]
+
+
+def test_of_three_the_groups_are_told(
+    make_site: MakeSite, tmp_path: Path, packages: Mapping[str, bytes]
+) -> None:
+    """Builders are grouped by what is equal; that two agree makes the third no less a dissent."""
+    one = make_site("build1")
+    one.ask({"kind": "registry.set", "entry": {"name": "build3"}})
+    made = {"build1": "one", "build2": "two", "build3": "one"}
+    for number, (name, which) in enumerate(made.items(), 1):
+        build(make_site(name), tmp_path, f"job_{number}", both(packages["same"], packages[which]))
+    found = compared(one, tmp_path)
+    assert found.verdict == Verdict.DIFFER
+    assert [group.builders for group in found.groups] == [["build1", "build3"], ["build2"]]
+    assert (
+        found.left_build and found.left_build.builder,
+        found.right_build and found.right_build.builder,
+    ) == (
+        "build1",
+        "build2",
+    )
+
+
+def test_files_that_are_elsewhere_are_said_to_be(
+    make_site: MakeSite, tmp_path: Path, packages: Mapping[str, bytes]
+) -> None:
+    """A build whose files no way leads to is named, with the folder that would have to be fetched."""
+    one, two = make_site("build1"), make_site("build2")
+    build(one, tmp_path, "job_1", both(packages["same"], packages["one"]))
+    build(two, tmp_path, "job_2", both(packages["same"], packages["one"]))
+    subprocess.run(["rm", "-r", str(tmp_path / "artifacts" / "build2")], check=True)
+    with pytest.raises(
+        ComparisonIncomplete, match="What build2 made in job_2 is not on this machine"
+    ) as caught:
+        compared(one, tmp_path)
+    assert "build2/main/job_2." in (caught.value.remedy or "")
+
+
+def test_a_comparison_can_be_written_down(
+    make_site: MakeSite, tmp_path: Path, packages: Mapping[str, bytes]
+) -> None:
+    """What is said of builds is a record like any other: it is read as it was written."""
+    one, two = make_site("build1"), make_site("build2")
+    build(one, tmp_path, "job_1", both(packages["same"], packages["one"]))
+    build(two, tmp_path, "job_2", both(packages["same"], packages["two"]))
+    found = compared(one, tmp_path)
+    assert Comparison.model_validate(json.loads(dump(found))) == found
