@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.builds.recipe import make_words, maven_arguments
+from pipeline.builds.reproducible import SEEDED
 from pipeline.builds.workspace import Workspace
 from pipeline.errors import UsageError
 from pipeline.records.builds import Recipe
@@ -56,11 +57,14 @@ def environment(recipe: Recipe, workspace: Workspace, around: Surroundings) -> d
     if recipe.threads > 1:
         # Without the thread's name nobody could tell which module a line belongs to.
         options.append("-Dorg.slf4j.simpleLogger.showThreadName=true")
+    seeded = f"--require={workspace.inside(workspace.bin / SEEDED)}" if recipe.reproducible else ""
+    node = " ".join(filter(None, [seeded, recipe.environment.get("NODE_OPTIONS", "")]))
     return {
         "SOURCE_DATE_EPOCH": str(recipe.source_date_epoch),
         "TZ": recipe.timezone or "UTC",
         "LC_ALL": recipe.locale or "C.UTF-8",
         **recipe.environment,
+        **({"NODE_OPTIONS": node} if node else {}),
         **around.environment,
         "HOME": home,
         "TMPDIR": temporary,

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
-from pipeline.builds import rules
+from pipeline.builds import reproducible, rules
 from pipeline.errors import ConfigInvalid
 from pipeline.records import paths
 from pipeline.records.base import load_json
@@ -192,7 +192,10 @@ def resolve(
     if build.substitutes.node_version:
         toolchain = toolchain.model_copy(update={"node": f"v{build.substitutes.node_version}"})
     environment = {**_environment(commit, toolchain), **build.environment}
-    properties = {**_properties(commit), **build.properties}
+    properties = {**build.properties}
+    if build.reproducible:
+        environment = {**_same_environment(commit, toolchain), **environment}
+        properties = {**_same_properties(commit), **properties}
     for name in settings.removed:
         group, _, rest = name.partition(".")
         {"properties": properties, "environment": environment}.get(group, {}).pop(rest, None)
@@ -216,6 +219,8 @@ def resolve(
         toolchain=toolchain,
         java=settings.java.version,
         substitutes=build.substitutes,
+        reproducible=build.reproducible,
+        rewriting=reproducible.digest() if build.reproducible else None,
         timeout_seconds=build.timeout_seconds,
         resumed_from=resumed_from,
     )
@@ -231,7 +236,12 @@ def explain(settings: Settings, recipe: Recipe | None = None) -> list[Setting]:
         for name, value in recipe.properties.items():
             rows.setdefault(f"properties.{name}", Setting(f"properties.{name}", value, FROM_COMMIT))
         for name, value in recipe.environment.items():
-            origin = {"SOURCE_DATE_EPOCH": FROM_COMMIT, "JAVA_HOME": FROM_TOOLS, "NODE_OPTIONS": FROM_TOOLS}
+            origin = {
+                "SOURCE_DATE_EPOCH": FROM_COMMIT,
+                "npm_config_before": FROM_COMMIT,
+                "JAVA_HOME": FROM_TOOLS,
+                "NODE_OPTIONS": FROM_TOOLS,
+            }
             row = Setting(f"environment.{name}", value, origin.get(name, BUILT_IN))
             rows.setdefault(row.name, row)
         for name, value in recipe.toolchain or Toolchain(java="", java_home="", maven="", maven_home=""):
@@ -280,7 +290,7 @@ def without_credentials(source: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
-def _properties(commit: CommitFacts) -> dict[str, str]:
+def _same_properties(commit: CommitFacts) -> dict[str, str]:
     """Returns what gives two builds of one commit the same jars.
 
     `git.*` stand for what client/pom.xml reads out of `.git`, which differs between a clone and a worktree;
@@ -288,14 +298,26 @@ def _properties(commit: CommitFacts) -> dict[str, str]:
     host and the user into storpool's jar, and fails in a linked worktree.
     """
     return {
-        "project.build.outputTimestamp": datetime.fromtimestamp(commit.time, UTC).strftime(
-            "%Y-%m-%dT%H:%M:%SZ"
-        ),
+        "project.build.outputTimestamp": _moment(commit),
         "git.branch": re.sub(r"[^A-Za-z0-9._/+@-]", "_", commit.branch),
         "git.tag": "",
         "git.revision": commit.commit,
         "maven.gitcommitid.skip": "true",
     }
+
+
+def _same_environment(commit: CommitFacts, toolchain: Toolchain) -> dict[str, str]:
+    """Returns what gives two builds of one commit the same npm packages and the same order of sets."""
+    # Marvin's generator writes sets in the order of their hashes.
+    variables = {"PYTHONHASHSEED": "0"}
+    if toolchain.npm:
+        # What the lock file does not hold is resolved as it would have been when the commit was made.
+        variables["npm_config_before"] = _moment(commit)
+    return variables
+
+
+def _moment(commit: CommitFacts) -> str:
+    return datetime.fromtimestamp(commit.time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _environment(commit: CommitFacts, toolchain: Toolchain) -> dict[str, str]:
@@ -305,8 +327,6 @@ def _environment(commit: CommitFacts, toolchain: Toolchain) -> dict[str, str]:
         "LC_ALL": "C.UTF-8",
         "LANG": "C.UTF-8",
         "MAVEN_SKIP_RC": "1",
-        # Marvin's generator writes sets in the order of their hashes.
-        "PYTHONHASHSEED": "0",
     }
     if toolchain.java_home:
         variables["JAVA_HOME"] = toolchain.java_home

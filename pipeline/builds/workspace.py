@@ -122,16 +122,24 @@ class Workspace:
 
 
 def choose_place(
-    work: Path, needed: Iterable[Path | str] = (), probe: Callable[[str, str], str | None] = probe_mounts
+    work: Path,
+    needed: Iterable[Path | str] = (),
+    probe: Callable[[str, str], str | None] = probe_mounts,
+    *,
+    reproducible: bool = True,
 ) -> Place:
     """Finds out where builds on this machine lie. `needed` are paths that a build has to see: cache, tools.
+
+    One that need not be `reproducible` lies at a path of its own.
 
     Raises UsageError when there is no fixed path and `work` holds a space: Maven's own options cannot.
     """
     work = work.resolve()
     hidden = [str(path) for path in needed if _is_under(Path(path), Path(FIXED_ROOT))]
-    if hidden:
-        why: str | None = f"the build needs {hidden[0]}, which a mount on {FIXED_ROOT} would hide"
+    if not reproducible:
+        why: str | None = "the recipe does not ask for the same packages everywhere (`reproducible`)"
+    elif hidden:
+        why = f"the build needs {hidden[0]}, which a mount on {FIXED_ROOT} would hide"
     elif not Path(FIXED_ROOT).is_dir() or Path(FIXED_ROOT).is_symlink():
         why = f"there is no directory {FIXED_ROOT} to mount on"
     else:

@@ -148,6 +148,8 @@ INPUTS: Final[dict[tuple[str, ...], Callable[[Any], bool]]] = {
     ("recipe", "environment"): _full(_any_text),
     ("recipe", "java"): _java,
     ("recipe", "substitutes"): _substitutes,
+    ("recipe", "reproducible"): _truth,
+    ("recipe", "rewriting"): lambda value: value is None or _digest(value),
 }
 #: What else has to be there. Lists of dependencies are compared by their lines: see `weigh_dependencies`.
 REQUIRED: Final[dict[tuple[str, ...], Callable[[Any], bool]]] = {

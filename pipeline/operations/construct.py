@@ -12,7 +12,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.builds import artifacts, commands, logs, maven_repository, runner, substitutes, workspace
+from pipeline.builds import (
+    artifacts,
+    commands,
+    logs,
+    maven_repository,
+    reproducible,
+    runner,
+    substitutes,
+    workspace,
+)
 from pipeline.builds.commands import Surroundings
 from pipeline.builds.environment import architecture
 from pipeline.builds.events import StructuredLogWriter
@@ -74,7 +83,8 @@ def construct(
         )
         identity = _identity(site, job, attempt)
         with stand_ins, StructuredLogWriter(room.root / EVENTS, identity, clock) as events:
-            for note in stand_ins.notes:
+            same = reproducible.prepare(recipe, room.bin, prepared.found.path)
+            for note in (*stand_ins.notes, *same):
                 events.event("info", note)
             around = Surroundings(
                 f"{job.id}.{token}", prepared.found.path, stand_ins.environment, stand_ins.properties
@@ -92,6 +102,9 @@ def construct(
                 standby=standby,
             )
             outcome = _shown(outcome)
+            if outcome.failure is None and not outcome.packages:
+                for note in reproducible.settle_jars(recipe, outcome.jars):
+                    events.event("info", note)
             stages += outcome.stages
             site.step("build ended")
             facts = _facts(prepared, recipe, room, around, outcome, stand_ins.downloads())

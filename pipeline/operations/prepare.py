@@ -196,7 +196,9 @@ def _tools(site: Site, settings: Settings) -> tuple[Found, Place]:
     findings = _findings(site)
     found = toolchain.find(settings.java, os.environ, findings=findings)
     needed: list[Path | str] = [site.settings.cache, found.toolchain.java_home]
-    return found, choose_place(site.settings.work, needed, partial(probe_mounts, findings=findings))
+    probe = partial(probe_mounts, findings=findings)
+    place = choose_place(site.settings.work, needed, probe, reproducible=settings.build.reproducible)
+    return found, place
 
 
 def _history(site: Site, branch: str) -> list[Manifest]:

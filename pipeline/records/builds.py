@@ -110,8 +110,9 @@ class CloudStackSettings(Record):
 class BuildSettings(Record):
     """`parallel_builds` is Maven's -T, as a number of threads; 0 leaves the reactor sequential.
 
-    The fields after it are additions to the older format. `recipe` names a recipe file whose settings lie
-    over these. `repository` of CloudStackSettings empty means: the embedded sample.
+    The fields after it are additions to the older format. `reproducible` keeps the day, the machine and
+    chance out of what is built, from outside the source tree. `recipe` names a recipe file whose settings
+    lie over these. `repository` of CloudStackSettings empty means: the embedded sample.
     """
 
     maven_opts: str = ""
@@ -121,6 +122,7 @@ class BuildSettings(Record):
     properties: dict[str, str] = Field(default_factory=dict)
     environment: dict[str, str] = Field(default_factory=dict)
     substitutes: Substitutes = Field(default_factory=Substitutes)
+    reproducible: bool = True
     recipe: str | None = None
     timeout_seconds: int = 4 * 3600
     minimum_disk_gb: float = 15.0
@@ -246,6 +248,8 @@ class Recipe(Record):
     `environment` is the build's WHOLE environment but HOME, PATH and the addresses of the stand-ins.
     `build_path` is where the tree lies while it is built; `fixed_path` says whether it is the same on
     every builder. `java` is the version of the JDK that was asked for, as the setting is written.
+    `reproducible` says whether known causes of differences were removed, and `rewriting` is the SHA-256 of
+    the program and the preload that do what settings cannot.
     """
 
     source: str
@@ -268,6 +272,8 @@ class Recipe(Record):
     toolchain: Toolchain | None = None
     java: str | None = None
     substitutes: Substitutes = Field(default_factory=Substitutes)
+    reproducible: bool = False
+    rewriting: str | None = None
     timeout_seconds: int = 4 * 3600
     resumed_from: str | None = None
 
@@ -308,7 +314,11 @@ class Download(Record):
 
 
 class Manifest(Record):
-    """What one attempt of a job made. `complete` is false for a resumed or incremental build."""
+    """What one attempt of a job made. `complete` is false for a resumed or incremental build.
+
+    `locks` are npm's lock files as the build left them, by their path in the tree, with their SHA-256: which
+    packages of npm it took.
+    """
 
     job_id: str
     server: str
