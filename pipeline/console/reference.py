@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from pipeline import errors
 from pipeline.records.base import Record
 from pipeline.records.comparison import Comparison
-from pipeline.records.schemas import STATE_FILES, StateFile, printed_schema, run_generator
+from pipeline.records.schemas import STATE_FILES, STATEMENTS, StateFile, printed_schema, run_generator
 from pipeline.records.shared import AutoReplyRules
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -107,19 +107,21 @@ def files_page() -> str:
         "",
         _NOTE,
         "Every file is canonical JSON: UTF-8, two-space indent, sorted keys, a trailing newline. Times are",
-        "UTC, as `2025-10-29T12:00:00Z`. Fields that a newer version wrote are kept. Paths that hold a",
+        "UTC, as `2025-10-29T12:00:00Z`. Fields that a newer version wrote are kept, but in a statement",
+        "that is signed ([promotion](../explanation/promotion.md)), where nothing is allowed that is not",
+        "named. Paths that hold a",
         "number, an id or a builder's name are shown by example, for builder `build1`. The rules are in",
         "[the ledger](../explanation/ledger.md).",
         "",
         "| path | record | schema |",
         "|---|---|---|",
     ]
-    for file in STATE_FILES:
+    for file in (*STATE_FILES, *STATEMENTS):
         title = file.record.__name__
         schema = f"[{file.name}.json](schemas/{file.name}.json)"
         lines.append(f"| `{file.path}` | [{title}](#{title.lower()}) | {schema} |")
     shapes: dict[str, dict[str, Any]] = {}
-    for file in STATE_FILES:
+    for file in (*STATE_FILES, *STATEMENTS):
         shapes.update(_shapes(file))
     records = _records()
     for title in sorted(shapes):

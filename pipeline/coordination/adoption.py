@@ -20,6 +20,7 @@ _RESERVED = (paths.LEDGER, paths.LOCKS, paths.MAILBOX)
 _SEALED = (
     queue.ARCHIVES,
     mailbox.ARCHIVES,
+    paths.TRUST + "/",
     paths.quarantine_archive(0).rsplit("/", 2)[0] + "/",
     paths.quarantine(0, "").rsplit("/", 2)[0] + "/",
 )

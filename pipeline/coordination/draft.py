@@ -87,6 +87,14 @@ class Draft:
             lists.whole(model, data, path)
         self._kept[path] = data
 
+    def read(self, path: str) -> bytes | None:
+        """Returns a file's bytes as they were before this decision."""
+        return self._view.read(path)
+
+    def names(self, folder: str) -> list[str]:
+        """Returns the sorted names in a folder as they were before this decision."""
+        return self._view.names(folder)
+
     def exists(self, path: str) -> bool:
         """Says whether a file is there, or will be."""
         return path in self._after or path in self._kept or self._view.read(path) is not None

@@ -56,7 +56,7 @@ def start(draft: Draft, request: requests.JobStart) -> Answer:
 
 def retry(draft: Draft, request: requests.JobRetry) -> Answer:
     """Orders by hand what an ended job was: a new job, which names the old one."""
-    old = find(draft, request.job_id) or _sealed(draft, request)
+    old = find_anywhere(draft, request.job_id, request.archive)
     if old is None:
         return not_found(draft, request.job_id)
     if not old.ended:
@@ -293,10 +293,13 @@ def _seal(draft: Draft) -> None:
     draft.jobs = replaced(draft.jobs, jobs=[job for job in jobs if job.id not in gone])
 
 
-def _sealed(draft: Draft, request: requests.JobRetry) -> Job | None:
-    path = request.archive or ""
-    archive = draft.get(JobArchive, path) if path.startswith(ARCHIVES) else None
-    return next((job for job in archive.jobs if job.id == request.job_id), None) if archive else None
+def find_anywhere(draft: Draft, id: str, archive: str | None) -> Job | None:
+    """Returns a job that is open, ended lately, or sealed where the asker says."""
+    found = find(draft, id)
+    if found is not None or archive is None or not archive.startswith(ARCHIVES):
+        return found
+    sealed = draft.get(JobArchive, archive)
+    return next((job for job in sealed.jobs if job.id == id), None) if sealed else None
 
 
 # Words

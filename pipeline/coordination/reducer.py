@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from pipeline.coordination import leases, mailbox, presence, queue, recovery, results
+from pipeline.coordination import leases, mailbox, presence, queue, recovery, results, trust
 from pipeline.coordination.draft import Answer, Draft
 from pipeline.records import paths
 from pipeline.records.base import dump
@@ -22,7 +22,7 @@ from pipeline.records.locks import Locks
 from pipeline.records.messages import Mailbox, Messages
 from pipeline.records.requests import parse_request
 
-REDUCER_VERSION = 2
+REDUCER_VERSION = 3
 
 _DECISIONS: dict[str, Callable[[Draft, Any], Answer]] = {
     "job.create": queue.create,
@@ -45,6 +45,9 @@ _DECISIONS: dict[str, Callable[[Draft, Any], Answer]] = {
     "status.set": presence.set_facts,
     "config.set": presence.set_config,
     "registry.set": presence.set_registry,
+    "attestation.publish": trust.publish_attestation,
+    "revocation.publish": trust.publish_revocations,
+    "promotion.enter": trust.enter_promotion,
     "withdraw": recovery.withdraw,
     "ledger.raise_epoch": recovery.raise_epoch,
 }

@@ -20,6 +20,7 @@ from pipeline.records.jobs import JobArchive, Jobs
 from pipeline.records.ledger import LedgerState, QuarantineArchive
 from pipeline.records.locks import Locks
 from pipeline.records.messages import Mailbox, MessageArchive, Messages
+from pipeline.records.policy import Attestation, Promotion, PromotionHead, Revocations
 from pipeline.records.secrets import mask
 from pipeline.records.shared import AutoReplyRules, BranchesConfig, FileRegistry
 
@@ -44,6 +45,10 @@ _SHAPES: list[tuple[Callable[[str], bool], type[BaseModel]]] = [
     (lambda p: p.startswith("coordination/archive/messages/"), MessageArchive),
     (lambda p: p.startswith("coordination/archive/jobs/"), JobArchive),
     (lambda p: p.startswith("coordination/archive/quarantine/"), QuarantineArchive),
+    (lambda p: p.endswith("/head.json") and p.startswith(paths.TRUST), PromotionHead),
+    (lambda p: p.endswith(".json") and p.startswith(f"{paths.TRUST}/promotions/"), Promotion),
+    (lambda p: p.endswith(".json") and p.startswith(f"{paths.TRUST}/attestations/"), Attestation),
+    (lambda p: p.endswith(".json") and p.startswith(paths.REVOCATIONS), Revocations),
 ]
 
 

@@ -14,6 +14,9 @@ AUTO_REPLIES = "shared/auto_reply_rules.json"
 FILES = "shared/file_registry.json"
 BRANCHES = "shared/branches_config.json"
 
+TRUST = "coordination/trust"
+REVOCATIONS = f"{TRUST}/revocations"
+
 DEFAULT_BRANCH = "ledger"
 HEARTBEAT_PREFIX = "refs/pipeline/heartbeat/"
 
@@ -66,6 +69,41 @@ def quarantine(ordinal: int, path: str) -> str:
 def quarantine_archive(ordinal: int) -> str:
     """Returns the path of the notes of foreign changes that a transaction sealed."""
     return f"coordination/archive/quarantine/{ordinal // 1000:06d}/{ordinal:09d}.json"
+
+
+def attestations(commit: str) -> str:
+    """Returns the folder of what builders have stated about a commit."""
+    return f"{TRUST}/attestations/{commit}"
+
+
+def attestation(commit: str, builder: str, sha256: str) -> str:
+    """Returns the path of one such statement, by the SHA-256 of its bytes."""
+    return f"{attestations(commit)}/{builder}.{sha256[:32]}.json"
+
+
+def revocations(number: int, sha256: str) -> str:
+    """Returns the path of a list of revoked keys."""
+    return f"{REVOCATIONS}/{number:09d}.{sha256[:32]}.json"
+
+
+def promotions(branch: str) -> str:
+    """Returns the folder of a branch's promotions; different branches never share one."""
+    return f"{TRUST}/promotions/{branch.replace('%', '%25').replace('/', '%2F')}"
+
+
+def promotion(branch: str, number: int) -> str:
+    """Returns the path of one entry."""
+    return f"{promotions(branch)}/{number:09d}.json"
+
+
+def promotion_head(branch: str) -> str:
+    """Returns the path of what names a branch's last entry."""
+    return f"{promotions(branch)}/head.json"
+
+
+def signature(path: str) -> str:
+    """Returns the path of the signature of a statement."""
+    return f"{path}.sig"
 
 
 def branch_ref(branch: str) -> str:

@@ -263,6 +263,34 @@ class RegistrySet(Asked):
     remove: bool = False
 
 
+class AttestationPublish(Asked):
+    """Publishes what `builder` states of its job. `archive` is where that is sealed, if it is.
+
+    Payloads: `statement`, an attestation's canonical bytes, and `signature`.
+    """
+
+    kind: Literal["attestation.publish"]
+    job_id: JobId
+    archive: str | None = None
+
+
+class RevocationPublish(Asked):
+    """Publishes a list of revoked keys. Payloads: `statement` and `signature`."""
+
+    kind: Literal["revocation.publish"]
+
+
+class PromotionEnter(Asked):
+    """Writes a branch's next promotion or rollback. Payloads: `statement` and `signature`.
+
+    `basis` is the digest of what the decision rested on: with anything new there, it is refused.
+    """
+
+    kind: Literal["promotion.enter"]
+    branch: BranchName
+    basis: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
 class Withdraw(Request):
     """Undoes, in the state as it is now, what the operation `op` was granted; `builder` is whose it was."""
 
@@ -303,6 +331,9 @@ AnyRequest = Annotated[
     | StatusSet
     | ConfigSet
     | RegistrySet
+    | AttestationPublish
+    | RevocationPublish
+    | PromotionEnter
     | Withdraw
     | RaiseEpoch,
     Field(discriminator="kind"),

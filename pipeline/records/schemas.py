@@ -2,8 +2,8 @@
 
 `python -m pipeline.records.schemas` writes `docs/reference/schemas/`; `--check` compares instead, names what
 differs and ends with 1. The schemas of state files say what a reader accepts; that of a comparison says what
-is always there. Fields that they do not name are allowed and kept. The rules for names (builders, jobs,
-locks, branches) are in `names`, not in the schemas.
+is always there. Fields that they do not name are allowed and kept; not so in a statement, which is signed. The
+rules for names (builders, jobs, locks, branches) are in `names`, not in the schemas.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from pipeline.records.jobs import JobArchive, Jobs
 from pipeline.records.ledger import LedgerState, QuarantineArchive, Transaction
 from pipeline.records.locks import Locks
 from pipeline.records.messages import Mailbox, MessageArchive, Messages
+from pipeline.records.policy import Attestation, Policy, Promotion, PromotionHead, Revocations
 from pipeline.records.shared import AutoReplyRules, BranchesConfig, FileRegistry
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -64,11 +65,22 @@ STATE_FILES: tuple[StateFile, ...] = (
     StateFile("message_archive", MessageArchive, paths.message_archive(4711)),
     StateFile("job_archive", JobArchive, paths.job_archive(4711)),
     StateFile("quarantine_archive", QuarantineArchive, paths.quarantine_archive(4711)),
+    StateFile("promotion_head", PromotionHead, paths.promotion_head("4.21")),
     StateFile("transaction", Transaction, "(the message of each commit)"),
 )
 
 #: What a task prints, by its schema's name: every field is there, also one that has nothing to say.
 PRINTED: dict[str, type[BaseModel]] = {"comparison": Comparison}
+
+_DIGEST = "ab" * 32
+
+#: What is signed. Beside each lies its signature, in a file with `.sig` after its name.
+STATEMENTS: tuple[StateFile, ...] = (
+    StateFile("policy", Policy, "(each machine's folder of policy, not the ledger)"),
+    StateFile("revocations", Revocations, paths.revocations(1, _DIGEST)),
+    StateFile("attestation", Attestation, paths.attestation("5f" * 20, "build1", _DIGEST)),
+    StateFile("promotion", Promotion, paths.promotion("4.21", 1)),
+)
 
 
 def schema_of(file: StateFile) -> bytes:
@@ -93,7 +105,7 @@ def generate() -> dict[str, bytes]:
         f"{name}.json": dump_json({"$schema": DIALECT, **printed_schema(record)})
         for name, record in PRINTED.items()
     }
-    return {f"{file.name}.json": schema_of(file) for file in STATE_FILES} | printed
+    return {f"{file.name}.json": schema_of(file) for file in (*STATE_FILES, *STATEMENTS)} | printed
 
 
 def drift(wanted: Mapping[str, bytes], folder: Path) -> list[str]:

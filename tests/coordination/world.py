@@ -22,6 +22,7 @@ from pipeline.records.jobs import Job, JobArchive, Jobs
 from pipeline.records.ledger import Evidence, LedgerState, QuarantineArchive
 from pipeline.records.locks import Lock, Locks
 from pipeline.records.messages import Mailbox, MessageArchive, Messages
+from pipeline.records.policy import Attestation, Promotion, PromotionHead, Revocations
 
 NOW = datetime(2025, 10, 29, 12, 0, 0, tzinfo=UTC)
 COMMIT = "c0ffee" * 6 + "abcd"
@@ -49,6 +50,10 @@ _BY_FOLDER: dict[str, type[Record]] = {
     "/manifests/": Manifest,
     "/status.json": Status,
     "/heartbeat.json": Heartbeat,
+    "/head.json": PromotionHead,
+    "/trust/promotions/": Promotion,
+    "/trust/attestations/": Attestation,
+    "/trust/revocations/": Revocations,
 }
 
 _load = lru_cache(maxsize=100)(load)
@@ -56,6 +61,8 @@ _load = lru_cache(maxsize=100)(load)
 
 def model_of(path: str) -> type[Record] | None:
     """Returns what a file of the ledger has to be; None for text."""
+    if path.endswith(".sig"):
+        return None
     if path in _MODELS:
         return _MODELS[path]
     for part, model in _BY_FOLDER.items():

@@ -200,6 +200,7 @@ EXAMPLES: dict[str, Any] = {
             }
         ],
     },
+    "promotion_head": {"branch": "ExternalNew", "number": 3, "sha256": SHA256},
     "transaction": {
         "reducer": 1,
         "ordinal": 12,
