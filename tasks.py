@@ -460,8 +460,10 @@ def artifacts_verify(c: Context, id: str = "", json: bool = False) -> None:
         "commit": "compare builds of this commit, 7 to 40 digits; by default the newest that two have built",
         "job": "compare this job's build with the others' of its commit; or those of several, with commas",
         "branch": "compare the newest builds of this branch",
+        "markdown": "file for a report that fits a message or a pull request; '-' prints it instead of text",
         "json": JSON,
-    }
+    },
+    auto_shortflags=False,  # -h is help
 )
 @told
 def compare(
@@ -471,25 +473,31 @@ def compare(
     commit: str = "",
     job: str = "",
     branch: str = "",
+    markdown: str = "",
     json: bool = False,
 ) -> None:
     """Say whether two builders made the same packages of a commit, and if not, exactly where they differ.
 
     With --left and --right it says so of two folders or files, of which nothing else is known.
     """
-    from pipeline.console.comparison import show_comparison
+    from pipeline.console.comparison import reports_wanted, show_comparison
     from pipeline.console.input import words
+    from pipeline.edge.output_file import OutputFile
     from pipeline.errors import UsageError
     from pipeline.operations.choosing import Asked
     from pipeline.runtime import compare_builds_here, compare_here
 
     asked = Asked(tuple(words(job)), commit, branch)
+    if (left or right) and asked != Asked():
+        raise UsageError("Paths have no commit, branch or job.", remedy="Give --left and --right alone.")
+    wanted = reports_wanted(json, markdown=markdown)
+    files = {form: OutputFile(place) for form, place in wanted.files.items()}
     if left or right:
-        if asked != Asked():
-            raise UsageError("Paths have no commit, branch or job.", remedy="Give --left and --right alone.")
-        sys.exit(show_comparison(compare_here(left, right, say), json))
-    collect_from_now_on()
-    sys.exit(show_comparison(compare_builds_here(asked, say), json))
+        found = compare_here(left, right, say)
+    else:
+        collect_from_now_on()
+        found = compare_builds_here(asked, say)
+    sys.exit(show_comparison(found, wanted.printed, {form: file.write for form, file in files.items()}))
 
 
 @task(

@@ -195,7 +195,7 @@ def test_a_way_of_any_length_is_drawn() -> None:
 )
 def test_json_is_as_its_schema_says(found: Comparison, capsys: pytest.CaptureFixture[str]) -> None:
     """What is printed is valid by the committed schema, has every field, and is read back as it was."""
-    code = show_comparison(found, True)
+    code = show_comparison(found, "json")
     printed = capsys.readouterr().out
     value = json.loads(printed)
     Draft202012Validator(SCHEMA).validate(value)

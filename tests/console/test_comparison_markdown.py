@@ -1,0 +1,111 @@
+"""A comparison in Markdown: what is told, how long it gets, and that no name becomes mark-up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from pipeline.console.comparison_markdown import MOST_CHARACTERS, code, markdown, prose
+from pipeline.records.comparison import Comparison, Verdict
+from tests.console import comparisons as made
+from tests.console.comparisons import HOSTILE, artifact, comparison, leaf
+
+#: All that the report itself is made of; whatever else a parser sees came out of a name.
+OURS = frozenset(
+    f"{name}_{end}"
+    for name in (
+        "heading",
+        "paragraph",
+        "table",
+        "thead",
+        "tbody",
+        "tr",
+        "th",
+        "td",
+        "bullet_list",
+        "list_item",
+        "em",
+        "strong",
+    )
+    for end in ("open", "close")
+) | {"inline", "text", "code_inline", "softbreak"}
+
+
+def tokens(text: str) -> Iterator[Token]:
+    """Yields everything that a parser with tables and strikethrough sees."""
+    parser = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    for token in parser.parse(text):
+        yield token
+        yield from token.children or ()
+
+
+def test_a_report_is_read_from_the_verdict_down() -> None:
+    """The verdict is the heading; then what differs, why with the remedy, and the environment."""
+    text = markdown(made.realistic())
+    order = [
+        "## ❌ DIFFER",
+        "- build1: `build1.example.org:/srv/builds/artifacts/1f6a` (job 01931c5e",
+        "| ❌ DIFFER | `cloudstack-management_4.21.0.0-SNAPSHOT_all.deb` | 97.0 MB | 6 |",
+        "| ✅ AGREE | `cloudstack-docs_4.21.0.0-SNAPSHOT_all.deb` | 97.0 MB |  |",
+        "webapp/color.less`: content",
+        "| 3 | yes | Set project.build.outputTimestamp in the root POM. |",
+        "| Build in one fixed folder: `--set reproducible=true`. |",
+        "| **nothing known** | 3 | | |",
+        "| `umask` | `0022` | `0002` | `umask` |",
+        "… and 4 more.",
+    ]
+    order[6] = "Build in one fixed folder: `--set reproducible=true`"
+    assert [text.find(words) for words in order] == sorted(text.find(words) for words in order)
+    assert all(words in text for words in order)
+
+
+@pytest.mark.parametrize("found", [made.realistic(), made.hostile(), made.other_inputs()])
+def test_no_name_becomes_markup(found: Comparison) -> None:
+    """A parser sees nothing but what the report is made of: no HTML, link, image or list of a name's own."""
+    seen = list(tokens(markdown(found)))
+    assert {token.type for token in seen} <= OURS
+    assert any(token.type == "code_inline" for token in seen)
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_no_name_leaves_its_code_span(hostile: str) -> None:
+    """Alone, at the end of a list and in a table, a name is one span, and the table keeps its cells."""
+    span = list(tokens(f"- {code(hostile)} end\n"))
+    assert [token.content for token in span if token.type == "text"] == [" end"]
+    rows = [f"| {write(hostile, in_table=True)} | end |\n" for write in (code, prose)]
+    table = f"| a | b |\n|---|---|\n{''.join(rows)}"
+    cells = [token for token in tokens(table) if token.type == "td_open"]
+    assert len(cells) == 4
+    words = [token.content for token in tokens(f"x {prose(hostile)}\n") if token.type == "text"]
+    assert not any(char in "".join(words) for char in "@#<>[]*_~$&|\\")
+    assert "://" not in "".join(words)
+    assert "www." not in "".join(words)
+
+
+def test_a_sentence_stays_a_sentence() -> None:
+    """Words are words; what begins like a list, a link or a mention is code; code in it stays code."""
+    assert prose("Set `a b` in the POM, don't wait.") == "Set `a b` in the POM, don't wait."
+    assert prose("1. - x") == "`1.` - x"
+    assert prose("- x @me www.x.y https://x") == "`-` x `@me` `www.x.y` `https://x`"
+
+
+@pytest.mark.parametrize("found", [made.large(), made.hostile()])
+def test_a_report_fits_a_message(found: Comparison) -> None:
+    """However much differs, the report is no longer than a message may be, and says what it leaves out."""
+    text = markdown(found)
+    assert len(text) <= MOST_CHARACTERS + 100
+    assert "more place" in text or "too long for a message" in text
+
+
+def test_a_deep_way_is_no_block_of_code() -> None:
+    """A path of thirty containers is one item of a list."""
+    names = [f"n{n}" for n in range(30)]
+    leaves = [leaf("a", *names[: depth + 1], f"f{depth}") for depth in range(30)]
+    seen = {
+        token.type
+        for token in tokens(markdown(comparison(Verdict.DIFFER, artifact("a", Verdict.DIFFER, *leaves))))
+    }
+    assert "code_block" not in seen
