@@ -461,6 +461,7 @@ def artifacts_verify(c: Context, id: str = "", json: bool = False) -> None:
         "job": "compare this job's build with the others' of its commit; or those of several, with commas",
         "branch": "compare the newest builds of this branch",
         "markdown": "file for a report that fits a message or a pull request; '-' prints it instead of text",
+        "html": "file for a report as one page for a browser; '-' prints it instead of text",
         "json": JSON,
     },
     auto_shortflags=False,  # -h is help
@@ -474,6 +475,7 @@ def compare(
     job: str = "",
     branch: str = "",
     markdown: str = "",
+    html: str = "",
     json: bool = False,
 ) -> None:
     """Say whether two builders made the same packages of a commit, and if not, exactly where they differ.
@@ -490,7 +492,7 @@ def compare(
     asked = Asked(tuple(words(job)), commit, branch)
     if (left or right) and asked != Asked():
         raise UsageError("Paths have no commit, branch or job.", remedy="Give --left and --right alone.")
-    wanted = reports_wanted(json, markdown=markdown)
+    wanted = reports_wanted(json, markdown=markdown, html=html)
     files = {form: OutputFile(place) for form, place in wanted.files.items()}
     if left or right:
         found = compare_here(left, right, say)

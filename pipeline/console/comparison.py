@@ -69,7 +69,11 @@ def show_comparison(
 
 
 def rendered(found: Comparison, form: str) -> str:
-    """Returns a report of a form that is written to files; today that is `markdown`."""
-    from pipeline.console.comparison_markdown import markdown
+    """Returns a report of the form `markdown` or `html`."""
+    if form == "markdown":
+        from pipeline.console.comparison_markdown import markdown
 
-    return {"markdown": markdown}[form](found)
+        return markdown(found)
+    from pipeline.console.comparison_page import page
+
+    return page(found)

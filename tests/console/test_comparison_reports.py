@@ -62,6 +62,8 @@ def test_the_verdict_is_the_exit_code_in_every_form(run: Run, sides: tuple[str, 
     printed = run(*where, sides[1], "--markdown", "-")
     assert printed.code == 88
     assert printed.out.splitlines()[0] == file.read_text().splitlines()[0] == "## ❌ DIFFER"
+    html = run(*where, sides[1], "--html", str(tmp_path / "report.html"))
+    assert (html.code, (tmp_path / "report.html").read_text()[:15]) == (88, "<!doctype html>")
     both = run(*where, sides[1], "--markdown", str(file), "--json")
     assert (both.code, both.json["verdict"]) == (88, "DIFFER")
     Path(sides[1], "file.txt").write_text("one")
@@ -81,10 +83,10 @@ def test_a_path_that_cannot_be_written_is_told_before_anything_is_compared(
 
 
 def test_help_keeps_its_letter(run: Run) -> None:
-    """`-h` explains the command and is not taken for a file's name."""
+    """`-h` explains the command and is not taken for --html."""
     ended = run("compare", "-h")
     assert ended.code == 0
-    assert "--markdown=STRING" in ended.out
+    assert "--html=STRING" in ended.out
 
 
 def test_json_keeps_a_name_that_does_not_print(run: Run, sides: tuple[str, str]) -> None:
