@@ -35,6 +35,9 @@ _FOLLOWS: Final = {
     "xz": frozenset({"stream", "first block's header", "index"}),
     "zstd": frozenset({"frame", "descriptor"}),
     "zip": frozenset({"coding", "claims"}),
+    "class": frozenset({"constants"}),
+    "elf": frozenset({"tables", "between sections"}),
+    "iso": frozenset({"layout", "second tree", "sectors", "path tables"}),
 }
 
 #: Kinds whose entries are lines: each that differs is told by itself.

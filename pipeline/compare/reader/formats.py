@@ -21,12 +21,27 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from pipeline.compare.reader import archives, gzips, manifests, properties, tars, xzs, zips, zstds
+from pipeline.compare.reader import (
+    archives,
+    classes,
+    elfs,
+    gzips,
+    isos,
+    manifests,
+    properties,
+    tars,
+    xzs,
+    zips,
+    zstds,
+)
 from pipeline.compare.reader.limits import Unreadable
 from pipeline.compare.reader.regions import Region
 
 #: The first that matches wins.
-FORMATS: tuple[ModuleType, ...] = (archives, zips, gzips, xzs, zstds, tars, properties, manifests)
+FORMATS: tuple[ModuleType, ...] = (
+    *(archives, zips, gzips, xzs, zstds, classes, elfs, isos, tars),
+    *(properties, manifests),
+)
 
 
 #: What a file's name promises.
