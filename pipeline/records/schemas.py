@@ -2,8 +2,8 @@
 
 `python -m pipeline.records.schemas` writes `docs/reference/schemas/`; `--check` compares instead, names what
 differs and ends with 1. The schemas of state files say what a reader accepts; that of a comparison says what
-is always there. Fields that they do not name are allowed and kept; not so in a statement, which is signed. The
-rules for names (builders, jobs, locks, branches) are in `names`, not in the schemas.
+is always there. Fields that they do not name are allowed and kept; not so in a statement, which is signed.
+The rules for names (builders, jobs, locks, branches) are in `names`, not in the schemas.
 """
 
 from __future__ import annotations

@@ -244,11 +244,11 @@ def test_another_input_is_named() -> None:
 def test_a_field_of_a_newer_version_is_an_input() -> None:
     """What this version does not know of a recipe counts: both have it, or they are INCOMPARABLE."""
     left, right = manifest("build1"), manifest("build2")
-    left["recipe"]["reproducible"] = True
+    left["recipe"]["of_a_newer_version"] = True
     assert judged(left, right).verdict() == Verdict.INCOMPARABLE
-    right["recipe"]["reproducible"] = 1
+    right["recipe"]["of_a_newer_version"] = 1
     assert judged(left, right).verdict() == Verdict.INCOMPARABLE
-    right["recipe"]["reproducible"] = True
+    right["recipe"]["of_a_newer_version"] = True
     assert judged(left, right).verdict() == Verdict.AGREE
 
 
