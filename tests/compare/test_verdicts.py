@@ -132,7 +132,8 @@ def test_one_file_on_both_sides_is_incomparable() -> None:
     for same in (True, None):
         found = judge(one, one, same_machine=same)
         assert {each.verdict for each in found} == {Verdict.INCOMPARABLE}
-    assert {each.verdict for each in judge(one, one, same_machine=False)} == {Verdict.AGREE}
+    other_time = [replace(each, stamp=f"{each.stamp}0") for each in one]
+    assert {each.verdict for each in judge(one, other_time, same_machine=False)} == {Verdict.AGREE}
 
 
 def test_one_file_under_two_names_is_incomplete() -> None:

@@ -59,12 +59,10 @@ def test_the_wire_is_told(builders: tuple[Builder, Builder], capsys: pytest.Capt
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "name", ["two words", "`touch planted`", "$(touch planted)", "-rf", "a;touch planted", "é\n'\""]
-)
-def test_a_path_is_only_a_path(builders: tuple[Builder, Builder], name: str, home: Path) -> None:
+def test_a_path_is_only_a_path(builders: tuple[Builder, Builder], home: Path) -> None:
     """Whatever a folder is called, no shell reads its name, and the way to it may go up."""
     one, two = builders
+    name = "two words `touch planted` $(touch planted) -rf;touch planted &é\n'\""
     for each in builders:
         (each.root / name).mkdir()
         (each.root / name / "file").write_bytes(b"same")
