@@ -177,7 +177,7 @@ def _last(found: Comparison, columns: int | None) -> Iterator[Line]:
     trips = many(found.wire.round_trips, "round trip")
     wire = f"{size(found.wire.bytes)} in {trips}"
     if before := found.wire.handshake_bytes + found.wire.program_bytes:
-        wire += f", and {size(before)} to begin"
+        wire += f", and {size(before)} to begin ({found.wire.connect_seconds:.1f} s)"
     yield [Span(f"{'wire':{label}}  ", "quiet"), Span(wire)]
     for sentence in reservations(found):
         yield from _paragraph(sentence, 0, columns, "quiet")

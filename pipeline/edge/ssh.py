@@ -199,6 +199,7 @@ class _Route:
             connect_timeout=known.get("connecttimeout", self.seconds),
         )
         connection.connect_kwargs = {
+            "compress": True,
             "banner_timeout": self.seconds,
             "auth_timeout": 2 * self.seconds,
             "channel_timeout": self.seconds,

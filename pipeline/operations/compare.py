@@ -88,6 +88,7 @@ def _insist_on_machine(place: Place, line: Line) -> None:
 def _compare(
     left: Place, right: Place, one: Line, two: Line, begun: float, clock: Clock, say: Callable[[str], None]
 ) -> Comparison:
+    connecting = clock.boottime() - begun
     say("Hashing both sides …")
     # Two files are held against each other whatever they are called.
     name = {"name": left.path.name} if one.machine.is_file and two.machine.is_file else {}
@@ -117,7 +118,7 @@ def _compare(
         problems=problems,
         causes=causes_of(artifacts),
         normalisers=sorted({name for each in artifacts for name in each.normalisers}),
-        wire=_wire(one, two),
+        wire=_wire(one, two, connecting),
         duration_seconds=clock.boottime() - begun,
     )
 
@@ -126,11 +127,12 @@ def _same_builder(left: Place, right: Place) -> bool:
     return left.builder is not None and left.builder == right.builder
 
 
-def _wire(one: Line, two: Line) -> Wire:
+def _wire(one: Line, two: Line, connecting: float) -> Wire:
     both = one.counted, two.counted
     return Wire(
         bytes=sum(each.bytes for each in both),
         round_trips=max(each.round_trips for each in both),
         handshake_bytes=sum(each.handshake_bytes for each in both),
         program_bytes=sum(each.program_bytes for each in both),
+        connect_seconds=connecting,
     )

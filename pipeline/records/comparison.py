@@ -118,12 +118,14 @@ class Wire(Record):
 
     `handshake_bytes` make the connections, `program_bytes` send the readers and bring their first answer;
     `bytes` are those of all questions and answers after, and `round_trips` how often one was waited for.
+    After `connect_seconds` both readers had answered for the first time.
     """
 
     bytes: int
     round_trips: int
     handshake_bytes: int = 0
     program_bytes: int = 0
+    connect_seconds: float = 0.0
 
 
 class Comparison(Record):

@@ -55,7 +55,7 @@ def test_the_wire_is_told(builders: tuple[Builder, Builder], capsys: pytest.Capt
     assert "to connect, " in shown
     assert show_comparison(found, as_json=True) == 0
     assert set(json.loads(capsys.readouterr().out)["wire"]) == {
-        "bytes", "round_trips", "handshake_bytes", "program_bytes"
+        "bytes", "round_trips", "handshake_bytes", "program_bytes", "connect_seconds"
     }  # fmt: skip
 
 
