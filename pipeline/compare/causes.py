@@ -161,7 +161,10 @@ def _permissions(seen: Seen) -> Named | None:
     if seen.what == "attributes":
         rest = [(seen.left or "")[: found[0].start()], (seen.right or "")[: found[1].start()]]
         if rest[0] != rest[1]:
-            return ("zip-tool", _SHOWN_BY) if found[0].group() == found[1].group() else None
+            if found[0].group() != found[1].group():
+                return None
+            makers = [each.split(",")[0].rsplit(" ", 1)[-1] for each in rest]
+            return ("compression" if makers[0] == makers[1] else "zip-tool"), _SHOWN_BY
     one, two = (
         int(each["zip"], 16) >> 16 if each["zip"] else int(each["octal"], 8) for each in found if each
     )

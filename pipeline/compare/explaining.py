@@ -132,6 +132,8 @@ class _Explained:
             return "content-hash", f"the other side has {names[leaf.path[-1]]}"
         if kind == "control tar" and node.kind is None and self._follows(node):
             return "follows", "right for each side's own files"
+        if kind.endswith("tar") and leaf.what == "end" and node.below:
+            return "follows", "the padding goes with what is inside"
         ours, theirs = self._values
         return cause_of(Seen(leaf.path, kind, leaf.what, leaf.left, leaf.right, shown, ours, theirs))
 

@@ -92,5 +92,5 @@ CAUSES: Final[Mapping[str, Cause]] = {
         "-Dproject.systemvm.template.location=…",
     ),
     "toolchain": Cause("another version of a tool", "the same packages on both sides"),
-    "follows": Cause("sums and sizes of the package's own files, which are right on both sides", None),
+    "follows": Cause("sums, sizes and padding, which are right on each side for what is inside", None),
 }

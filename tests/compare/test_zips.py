@@ -248,11 +248,14 @@ def test_overlapping_entries_are_told_or_refused(files: Files) -> None:
         zips.read(files.region(body + directory + end), files.spool)
 
 
-def test_only_names_of_zip_files_are_looked_at_from_behind(files: Files) -> None:
-    """A file with other bytes in front is a zip file by its name, and without an end it is none."""
+def test_a_zip_file_behind_other_bytes_is_one(files: Files) -> None:
+    """A file with other bytes in front is a zip file by its end, whatever it is called; without one it is
+    none.
+    """
     region = files.region(replace(HONEST, prefix=b"#!/bin/sh\n").build())
     assert zips.matches(region, b"lib/a.JAR")
-    assert not zips.matches(region, b"a.sh")
+    assert zips.matches(region, b"a.sh")
+    assert not zips.matches(files.region(b"#!/bin/sh\n" + b"PK\5\6" + bytes(18)), b"a.sh")
     assert not zips.matches(files.region(b"no zip file at all"), b"a.jar")
 
 

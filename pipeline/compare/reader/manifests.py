@@ -44,11 +44,9 @@ def read(region: Region, spool: Spool) -> Listing:
     """Returns the headers."""
     listing = Listing(KIND, COLUMNS, spool)
     for header in _headers(region):
-        lengths = b" ".join(
-            b"%d %s" % (len(piece), ending.hex().encode())
-            for piece, ending in zip(header.pieces, header.endings)
-        )
-        listing.add(header.name, (header.value, lengths), None)
+        endings = b" ".join(ending.hex().encode() for ending in header.endings)
+        breaks = b" ".join(b"%d" % len(piece) for piece in header.pieces[:-1])
+        listing.add(header.name, (header.value, endings + b" " + breaks), None)
     return listing.finish()
 
 

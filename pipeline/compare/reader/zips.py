@@ -16,6 +16,8 @@ from pipeline.compare.reader.limits import Unreadable
 from pipeline.compare.reader.listings import DEFLATED, STORED, UNKNOWN, Inside, Known, Listing, Place
 from pipeline.compare.reader.regions import BLOCK, Region, Spool
 from pipeline.compare.reader.ziprecords import (
+    CENTRAL,
+    CENTRAL_SIGN,
     ENCRYPTED,
     END,
     END64,
@@ -56,15 +58,31 @@ _KNOWN_WORDS = 4096
 
 
 def matches(region: Region, name: bytes) -> bool:
-    """Says whether these bytes are a zip file: they begin as one, or are named so and end as one."""
+    """Says whether these bytes are a zip file: they begin as one, or end as one.
+
+    A comment at the end is looked past only where the name is a zip file's.
+    """
     if region.length < 4:
         return False
     if region.read(0, 4) in (LOCAL_SIGN, END_SIGN):
         return True
     if not name.lower().endswith(SUFFIXES):
-        return False
+        return _ends_as_one(region)
     begin = max(0, region.length - END.size - FULL16)
     return END_SIGN in region.read(begin, region.length - begin)
+
+
+def _ends_as_one(region: Region) -> bool:
+    """Says whether the last bytes are an end record, and a directory lies right in front of it: a program
+    with a zip file behind it runs as what it begins as, whatever it is called.
+    """
+    if region.length < END.size + CENTRAL.size:
+        return False
+    at = region.length - END.size
+    sign, _, _, _, count, size, _, comment = END.unpack(region.read(at, END.size))
+    if sign != END_SIGN or comment or not count or size > at:
+        return False
+    return region.read(at - size, 4) == CENTRAL_SIGN
 
 
 def outline(region: Region) -> None:
