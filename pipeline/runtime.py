@@ -42,9 +42,9 @@ from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.store import Store
 from pipeline.operations import site as sites
 from pipeline.operations.admission import admit
-from pipeline.operations.agreement import Reach, compare_builds, reach_here
+from pipeline.operations.agreement import Reach, compare_builds, reach_far, reach_here
 from pipeline.operations.choosing import Asked
-from pipeline.operations.compare import compare_files
+from pipeline.operations.compare import compare_files, open_line
 from pipeline.operations.demo.perform import Theatre
 from pipeline.operations.places import Known, Place, place_of
 from pipeline.operations.settings import LocalSettings, masked, resolve
@@ -114,8 +114,11 @@ def compare_builds_here(asked: Asked, say: Callable[[str], None]) -> Comparison:
 
 
 def ways_to_builds(site: Site) -> list[Reach]:
-    """Returns the ways to what builders made: this machine's own folder first."""
-    return [reach_here(site, lambda name: Line(name, read_there(Place(Path("/"), typed=name))))]
+    """Returns the ways to what builders made: this machine's own folder first, then over SSH."""
+    return [
+        reach_here(site, lambda name: Line(name, read_there(Place(Path("/"), typed=name)))),
+        reach_far(_known(), lambda place: open_line(place, read_there)),
+    ]
 
 
 def find_home(environment: Mapping[str, str], folder: Path) -> Found:

@@ -74,6 +74,16 @@ def compare_surroundings(left: Any, right: Any) -> list[Difference]:
     return [*found, Difference(name="built_at", left=times[0], right=times[1])]
 
 
+def values_of(manifest: Any) -> dict[str, str]:
+    """Returns what a manifest states of where its build ran, as `normalising.Values`: what is no text is left
+    out.
+    """
+    places = {"host": "host", "user": "user", "path": "folder"}
+    stated = {kind: at(manifest, ["environment", name]) for kind, name in places.items()}
+    stated["time"] = at(manifest, ["created_at"])
+    return {kind: value for kind, value in stated.items() if isinstance(value, str) and value}
+
+
 def _downloads(rows: Any) -> dict[str, str | None]:
     if not isinstance(rows, list):
         return {}

@@ -278,7 +278,7 @@ def weigh_packages(left: Sequence[str], right: Sequence[str]) -> list[Difference
     """Compares lists of `name=version`; returns the packages that differ."""
     ours, theirs = (dict(line.partition("=")[::2] for line in lines) for lines in (left, right))
     found = [
-        Difference(name=f"package {name}", left=ours.get(name), right=theirs.get(name))
+        Difference(name=f"packages.{name}", left=ours.get(name), right=theirs.get(name))
         for name in sorted({*ours, *theirs})
         if ours.get(name) != theirs.get(name)
     ]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,16 +15,18 @@ from pipeline.builds.environment import architecture
 from pipeline.builds.inputs import CHANGELOG, CONTROL, expected_packages
 from pipeline.builds.source import Resolved, Sources
 from pipeline.builds.tree import GitTree
-from pipeline.compare.environment import compare_surroundings, rank
-from pipeline.compare.explaining import explain
+from pipeline.compare.environment import compare_surroundings, rank, values_of
+from pipeline.compare.explaining import causes_of, explain
 from pipeline.compare.inputs import at, listed_lines, weigh_packages
 from pipeline.compare.manifests import Claimed, Judged, are_independent, judge_builds
 from pipeline.compare.verdicts import Stated, read_stated
-from pipeline.compare.wire import Line
+from pipeline.compare.wire import Line, same_machine
 from pipeline.edge.plain_file import read_plain
-from pipeline.errors import CommandFailed, ComparisonIncomplete, RecordInvalid, SourceError
+from pipeline.errors import CommandFailed, ComparisonIncomplete, RecordInvalid, SourceError, UsageError
 from pipeline.operations import site as sites
 from pipeline.operations.choosing import Asked, choose
+from pipeline.operations.compare import wire_of
+from pipeline.operations.places import Known, Place, place_of
 from pipeline.operations.queue import archived, manifest_path
 from pipeline.operations.site import Site
 from pipeline.records.base import load_json
@@ -33,7 +36,6 @@ from pipeline.records.comparison import (
     Comparison,
     Difference,
     Verdict,
-    Wire,
 )
 from pipeline.records.decisions import View
 from pipeline.records.jobs import Job
@@ -42,6 +44,7 @@ _DEPENDENCIES: Final = ("inputs", "dependencies")
 _PACKAGES: Final = ("environment", "packages")
 #: The largest list that is read of what lies beside artifacts.
 _LIST_BYTES: Final = 32 << 20
+_FAR_LIST_BYTES: Final = 8 << 20
 #: Which of several pairs is told about.
 _TELLING: Final = (Verdict.INCOMPARABLE, Verdict.DIFFER, Verdict.INCOMPLETE, Verdict.AGREE)
 
@@ -49,14 +52,13 @@ _TELLING: Final = (Verdict.INCOMPARABLE, Verdict.DIFFER, Verdict.INCOMPLETE, Ver
 @dataclass(frozen=True)
 class Side:
     """Where one build's files lie. `open` starts a reader there, and `read` returns a small file's bytes, or
-    None where it cannot be read. `here`: on this machine.
+    None where it cannot be read.
     """
 
     job: Job
     root: str
     open: Callable[[], Line]
     read: Callable[[str], bytes | None]
-    here: bool = True
 
     @property
     def name(self) -> str:
@@ -92,6 +94,37 @@ def reach_here(site: Site, start: Callable[[str], Line]) -> Reach:
     return reach
 
 
+def reach_far(known: Known, start: Callable[[Place], Line]) -> Reach:
+    """Returns the way to sets on other machines, as far as it is set here where a builder keeps its own.
+
+    `start` opens a reader there. What is read of a small file travels on the same line.
+    """
+
+    def reach(job: Job) -> Side | None:
+        try:
+            there = place_of(job.assigned_to or "", "The builder", known)
+        except UsageError:  # nobody says here where it keeps them
+            return None
+        if there.host is None:
+            return None
+        name = f"{job.assigned_to}, {job.id}"
+        place = replace(there, path=there.path / folder_of(job), typed=name)
+        opened: list[Line] = []
+
+        def begin() -> Line:
+            opened.append(start(place))
+            return opened[0]
+
+        def read(name: str) -> bytes | None:
+            answer = opened[0].ask({"ask": "text", "file": name, "most": _FAR_LIST_BYTES})
+            text = answer.get("text")
+            return os.fsencode(text) if isinstance(text, str) else None
+
+        return Side(job, str(place.path), begin, read)
+
+    return reach
+
+
 def all_jobs(view: View) -> list[Job]:
     """Returns every job, also sealed ones, in commit order."""
     return [*reversed([job for _, job in archived(view)]), *sites.jobs(view).jobs]
@@ -116,17 +149,17 @@ def compare_builds(site: Site, asked: Asked, ways: Sequence[Reach]) -> Compariso
                 if each.exception() is None:
                     stack.callback(each.result().close)
         lines = [each.result() for each in opening]
+        connecting = site.clock.boottime() - begun
         files = _hashed(sides, lines)
-        one, two, judged = _most_telling(sides, claimed, files, control)
+        one, two, judged = _most_telling(sides, lines, claimed, files, control)
         artifacts = judged.artifacts
         if judged.verdict() != Verdict.INCOMPARABLE:
-            artifacts = [explain(each, lines[one], lines[two], site.say) for each in artifacts]
+            values = values_of(claimed[one].manifest), values_of(claimed[two].manifest)
+            artifacts = [explain(each, lines[one], lines[two], site.say, values) for each in artifacts]
         judged.artifacts = artifacts
-        wire = Wire(
-            bytes=sum(line.counted.bytes for line in lines),
-            round_trips=max(line.counted.round_trips for line in lines),
-        )
-    left, right = claimed[one], claimed[two]
+        left, right = claimed[one], claimed[two]
+        environment = _environment(sides[one], sides[two], left, right, judged)
+        wire = wire_of(lines, connecting)
     return Comparison(
         verdict=judged.verdict(),
         scope="builds",
@@ -138,7 +171,9 @@ def compare_builds(site: Site, asked: Asked, ways: Sequence[Reach]) -> Compariso
         left_build=_build(jobs[one]),
         right_build=_build(jobs[two]),
         inputs=judged.weighed.differences,
-        environment=_environment(sides[one], sides[two], left, right, judged),
+        environment=environment,
+        causes=causes_of(artifacts),
+        normalisers=sorted({name for each in artifacts for name in each.normalisers}),
         groups=_groups(jobs, files, judged.expected),
         wire=wire,
         duration_seconds=site.clock.boottime() - begun,
@@ -150,8 +185,8 @@ def _side(job: Job, ways: Sequence[Reach]) -> Side:
     if side is None:
         raise ComparisonIncomplete(
             f"What {job.assigned_to} made in {job.id} is not on this machine.",
-            remedy=f"Compare on {job.assigned_to}, fetch the folder `{folder_of(job)}` into this machine's"
-            " artifacts, or build again: `invoke compare --build`.",
+            remedy="If SSH leads there, say in this machine's config.toml where it keeps its artifacts:"
+            f' `[builders.{job.assigned_to}]`, `root = "/PATH"`. Or compare on that machine.',
         )
     return side
 
@@ -201,6 +236,7 @@ def _hashed(sides: Sequence[Side], lines: Sequence[Line]) -> list[list[Stated]]:
 
 def _most_telling(
     sides: Sequence[Side],
+    lines: Sequence[Line],
     claimed: Sequence[Claimed],
     files: Sequence[Sequence[Stated]],
     control: list[str] | None,
@@ -221,7 +257,7 @@ def _most_telling(
             claimed[0],
             claimed[other],
             (files[0], files[other]),
-            same_machine=True if pair[0].here and pair[1].here else None,
+            same_machine=same_machine(lines[0].machine, lines[other].machine),
             control=control,
             lists=lists,
         )

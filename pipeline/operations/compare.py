@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
@@ -49,7 +49,7 @@ def _connect(
     if far:
         say(f"Connecting to {' and '.join(far)} …")
     with ThreadPoolExecutor(len(places)) as pool:
-        opening = [pool.submit(_open, place, converse, seconds) for place in places]
+        opening = [pool.submit(open_line, place, converse, seconds) for place in places]
         errors = [each.exception() for each in opening]
         for each, error in zip(opening, errors, strict=True):
             if error is None:
@@ -63,7 +63,12 @@ def _connect(
     return opening[0].result(), opening[1].result()
 
 
-def _open(place: Place, converse: Callable[[Place], Conversation], seconds: float) -> Line:
+def open_line(
+    place: Place, converse: Callable[[Place], Conversation], seconds: float = ANSWER_SECONDS
+) -> Line:
+    """Opens the line to one side. Raises ComparisonIncomplete, HostRefused also for another machine than the
+    one that is pinned.
+    """
     talk = converse(place)
     try:
         line = Line(place.name, talk, seconds, str(place.path))
@@ -118,7 +123,7 @@ def _compare(
         problems=problems,
         causes=causes_of(artifacts),
         normalisers=sorted({name for each in artifacts for name in each.normalisers}),
-        wire=_wire(one, two, connecting),
+        wire=wire_of((one, two), connecting),
         duration_seconds=clock.boottime() - begun,
     )
 
@@ -127,12 +132,12 @@ def _same_builder(left: Place, right: Place) -> bool:
     return left.builder is not None and left.builder == right.builder
 
 
-def _wire(one: Line, two: Line, connecting: float) -> Wire:
-    both = one.counted, two.counted
+def wire_of(lines: Sequence[Line], connecting: float) -> Wire:
+    """Returns what travelled on some lines, which took so many seconds to open."""
     return Wire(
-        bytes=sum(each.bytes for each in both),
-        round_trips=max(each.round_trips for each in both),
-        handshake_bytes=sum(each.handshake_bytes for each in both),
-        program_bytes=sum(each.program_bytes for each in both),
+        bytes=sum(line.counted.bytes for line in lines),
+        round_trips=max(line.counted.round_trips for line in lines),
+        handshake_bytes=sum(line.counted.handshake_bytes for line in lines),
+        program_bytes=sum(line.counted.program_bytes for line in lines),
         connect_seconds=connecting,
     )

@@ -137,7 +137,7 @@ def test_a_file_that_differs_is_gone_into(
     (differing,) = [each for each in found.artifacts if each.verdict == Verdict.DIFFER]
     assert any("./usr/share/sample/who" in leaf.path for leaf in differing.leaves)
     assert [group.builders for group in found.groups] == [["build1"], ["build2"]]
-    assert ("package zip", "1", "2") in [(each.name, each.left, each.right) for each in found.environment]
+    assert ("packages.zip", "1", "2") in [(each.name, each.left, each.right) for each in found.environment]
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_of_three_the_groups_are_told(
 def test_files_that_are_elsewhere_are_said_to_be(
     make_site: MakeSite, tmp_path: Path, packages: Mapping[str, bytes]
 ) -> None:
-    """A build whose files no way leads to is named, with the folder that would have to be fetched."""
+    """A build whose files no way leads to is named, with what would have to be said of its builder here."""
     one, two = make_site("build1"), make_site("build2")
     build(one, tmp_path, "job_1", both(packages["same"], packages["one"]))
     build(two, tmp_path, "job_2", both(packages["same"], packages["one"]))
@@ -266,7 +266,7 @@ def test_files_that_are_elsewhere_are_said_to_be(
         ComparisonIncomplete, match="What build2 made in job_2 is not on this machine"
     ) as caught:
         compared(one, tmp_path)
-    assert "build2/main/job_2." in (caught.value.remedy or "")
+    assert "[builders.build2]" in (caught.value.remedy or "")
 
 
 def test_a_comparison_can_be_written_down(

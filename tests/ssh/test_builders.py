@@ -49,11 +49,11 @@ def test_what_differs_is_found(builders: tuple[Builder, Builder]) -> None:
 def test_the_wire_is_told(builders: tuple[Builder, Builder], capsys: pytest.CaptureFixture[str]) -> None:
     """Round trips and bytes are shown, those of the connection and of the readers apart, here and as JSON."""
     found = compared(builders[0].place, builders[1].place)
-    assert show_comparison(found, as_json=False) == 0
+    assert show_comparison(found) == 0
     shown = capsys.readouterr().out
-    assert "in 1 round trip; " in shown
-    assert "to connect, " in shown
-    assert show_comparison(found, as_json=True) == 0
+    assert "in 1 round trip, and " in shown
+    assert " to begin (" in shown
+    assert show_comparison(found, "json") == 0
     assert set(json.loads(capsys.readouterr().out)["wire"]) == {
         "bytes", "round_trips", "handshake_bytes", "program_bytes", "connect_seconds"
     }  # fmt: skip

@@ -59,6 +59,7 @@ class Session:
             "sums": self._sums,
             "rows": self._rows,
             "again": self._again,
+            "text": self._text,
             "pieces": lambda asked: windows.pieces(asked, self._at),
             "windows": lambda asked: windows.windows(asked, self._at),
             "normalise": self._normalised.answer,
@@ -140,6 +141,15 @@ class Session:
             except (Unreadable, OSError, KeyError):
                 told[name] = None
         return {"digests": told}
+
+    def _text(self, question: Answer) -> Answer:
+        """Returns one small file whole, in which a byte that is no UTF-8 is a surrogate."""
+        file = self.files.get(os.fsencode(question["file"]))
+        if file is None:
+            raise Unreadable("is not there")
+        if file.region.length > question["most"]:
+            raise Unreadable("is larger than %d bytes" % question["most"])
+        return {"text": file.region.read(0, file.region.length).decode("utf-8", "surrogateescape")}
 
     def _listing(self, question: Answer) -> Listing:
         listing = self._at(question["path"]).listing
