@@ -28,6 +28,7 @@ from pipeline.console.comparison_sections import (
 )
 from pipeline.console.comparison_words import (
     by_attention,
+    cause_numbers,
     counted,
     headline,
     many,
@@ -146,11 +147,7 @@ def _sides(found: Comparison) -> str:
 
 def _embedded(found: Comparison) -> str:
     """Returns the data of the tree as JSON that no parser of HTML sees the end of."""
-    named = {cause.name: number for number, cause in enumerate(found.causes)}
-    for artifact in found.artifacts:
-        for leaf in artifact.leaves:
-            if leaf.cause is not None:
-                named.setdefault(leaf.cause, len(named))
+    named = cause_numbers(found)
     ordered = by_attention(found.artifacts)
     parts = shares([len(each.leaves) for each in ordered], MOST_LEAVES)
     value = {

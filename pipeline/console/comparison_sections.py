@@ -7,6 +7,7 @@ from html import escape
 
 from pipeline.console.comparison_words import (
     by_attention,
+    cause_numbers,
     grouped,
     headline,
     many,
@@ -55,7 +56,8 @@ def causes(found: Comparison) -> str:
     unknown = unexplained(found)
     if not found.causes and not unknown:
         return ""
-    items = [_cause(found, cause, number) for number, cause in enumerate(found.causes)]
+    numbers = cause_numbers(found)
+    items = [_cause(found, cause, numbers[cause.name]) for cause in found.causes]
     if unknown:
         items.insert(
             0,

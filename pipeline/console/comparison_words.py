@@ -73,6 +73,13 @@ def unexplained(found: Comparison) -> int:
     return sum(leaf.cause is None for artifact in found.artifacts for leaf in artifact.leaves)
 
 
+def cause_numbers(found: Comparison) -> dict[str, int]:
+    """Returns a number for the name of each cause, also of one that only a leaf has."""
+    told = [cause.name for cause in found.causes]
+    told += [leaf.cause for each in found.artifacts for leaf in each.leaves if leaf.cause is not None]
+    return {name: number for number, name in enumerate(dict.fromkeys(told))}
+
+
 def headline(leaf: ComparedLeaf) -> str:
     """Returns what differs at a leaf: the property, and of how many entries."""
     return f"{leaf.what} of {leaf.count:,} entries, for instance" if leaf.count > 1 else leaf.what

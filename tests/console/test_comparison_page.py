@@ -111,6 +111,28 @@ def test_a_page_holds_a_bounded_number_of_leaves() -> None:
     assert data["omitted"] == 7
 
 
+def test_inputs_that_differ_stand_before_causes() -> None:
+    """Where inputs differ, nothing follows from the leaves: the page says so at its top and beside them."""
+    text = page(made.other_inputs())
+    assert '<a href="#inputs">2 inputs of the two sides differ</a>' in text
+    assert text.index('id="inputs-title"') < text.index('<h2 id="why">')
+    usual = page(made.realistic())
+    assert (
+        usual.index('<h2 id="why">')
+        < usual.index('id="inputs-title"')
+        < usual.index('id="environment-title"')
+    )
+
+
+def test_causes_of_one_name_are_one_filter() -> None:
+    """Two causes of a name, and one that only a leaf has, each lead to the leaves of that name."""
+    causes = [made.realistic().causes[0], *made.realistic().causes]
+    found = made.realistic().model_copy(update={"causes": causes})
+    text = page(found)
+    assert embedded(text)["causes"] == ["timestamp", "umask", "path", "follows"]
+    assert re.findall(r'data-cause="(\d*)"', text) == ["", "0", "0", "1", "2", "3"]
+
+
 # ---------------------------------------------------------------- in a browser
 
 
