@@ -16,16 +16,7 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
-from pipeline.console.comparison_sections import (
-    causes,
-    environment,
-    facts,
-    inputs,
-    jump,
-    normalisers,
-    plain,
-    tag,
-)
+from pipeline.console.comparison_sections import aside, jump, plain, tag
 from pipeline.console.comparison_words import (
     by_attention,
     cause_numbers,
@@ -81,11 +72,7 @@ def page(found: Comparison) -> str:
         jump=jump(found),
         differs_title="What differs" if any(map(places, found.artifacts)) else "Artifacts",
         plain=plain(found),
-        causes=causes(found),
-        inputs=inputs(found),
-        environment=environment(found),
-        normalisers=normalisers(found),
-        facts=facts(found),
+        aside=aside(found),
         data=_embedded(found),
     )
 

@@ -42,7 +42,7 @@ def sentence(text: str) -> str:
 def jump(found: Comparison) -> str:
     """Returns links to the parts of the page that there are."""
     parts = {
-        "differs": "What differs",
+        "differs": "What differs" if any(map(places, found.artifacts)) else "Artifacts",
         "why": "Why, and what to do" if causes(found) else "",
         "inputs": "Inputs" if inputs(found) else "",
         "environment": "Environment" if environment(found) else "",
@@ -64,7 +64,7 @@ def causes(found: Comparison) -> str:
             '<li class="unknown"><h3><span class="cause none">unexplained</span>'
             f'<span class="of">{unknown:,} of {many(sum(map(places, found.artifacts)), "place")}</span></h3>'
             '<span class="weight" aria-hidden="true"><span></span></span>'
-            "<p>Nothing that is known explains them.</p>"
+            "<p>No cause is known for what differs there.</p>"
             '<button type="button" class="show" data-cause="">Show them</button></li>',
         )
     return (
@@ -89,6 +89,14 @@ def _cause(found: Comparison, cause: ComparedCause, number: int) -> str:
         lines.append(f'<p class="remedy"><b>To do:</b> {sentence(cause.remedy)}</p>')
     lines.append(f'<button type="button" class="show" data-cause="{number}">Show its places</button>')
     return f"<li>{''.join(lines)}</li>"
+
+
+def aside(found: Comparison) -> str:
+    """Returns all that stands beside the tree. Inputs that differ come first: nothing else counts then."""
+    parts = [causes(found), inputs(found), environment(found), normalisers(found), facts(found)]
+    if found.inputs:
+        parts[0], parts[1] = parts[1], parts[0]
+    return "\n".join(filter(None, parts))
 
 
 def inputs(found: Comparison) -> str:

@@ -82,7 +82,10 @@ def cause_numbers(found: Comparison) -> dict[str, int]:
 
 def headline(leaf: ComparedLeaf) -> str:
     """Returns what differs at a leaf: the property, and of how many entries."""
-    return f"{leaf.what} of {leaf.count:,} entries, for instance" if leaf.count > 1 else leaf.what
+    if leaf.count == 1:
+        return leaf.what
+    example = "" if leaf.left is None and leaf.right is None else ", for instance"
+    return f"{leaf.what} of {leaf.count:,} entries{example}"
 
 
 def sides(found: Comparison) -> list[str]:

@@ -147,7 +147,7 @@
       });
     }
     row.append(name);
-    const told = node.place[COUNT] ? many(count(node), "place") : "";
+    const told = count(node) > 1 || (node.artifact && count(node)) ? many(count(node), "place") : "";
     const text = [node.artifact ? node.artifact.size : "", told].filter(Boolean).join(" · ");
     if (text) row.append(make("span", "count", text));
   };
@@ -316,7 +316,9 @@
   };
   const showAll = () => {
     matches = counts = null;
-    refresh(total ? `${many(total, "place")}${data.omitted ? `; ${number(data.omitted)} more are in none of the lists here` : ""}` : "");
+    const whole = total + data.omitted;
+    if (data.omitted) refresh(`${number(total)} of ${many(whole, "place")} are listed here`);
+    else refresh(total ? many(total, "place") : "");
   };
   const showFound = (accepts, of) => {
     find(accepts);
