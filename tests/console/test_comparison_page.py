@@ -324,6 +324,22 @@ def test_more_of_a_place_comes_by_key(browser: Browser, pages: dict[str, Path]) 
     assert "Service" in browser.run(FOCUSED)
 
 
+def test_what_asks_for_attention_is_open(browser: Browser, pages: dict[str, Path]) -> None:
+    """Artifacts with places or a problem are open when the page is; those that agree are not."""
+    browser.open(pages["realistic"])
+    row = "[e.querySelector('.badge').textContent, e.ariaExpanded]"
+    opened = browser.run(f"[...document.querySelectorAll('.artifact')].map((e) => {row})")
+    assert opened == [
+        ["DIFFER", "true"],
+        ["DIFFER", "true"],
+        ["INCOMPLETE", "true"],
+        ["AGREE-NORMALISED", "true"],
+        ["AGREE", "false"],
+        ["AGREE", "false"],
+    ]
+    assert "ends in the middle of a member" in browser.run("document.getElementById('tree').textContent")
+
+
 def test_a_cause_shows_its_places(browser: Browser, pages: dict[str, Path]) -> None:
     """Its button leaves only its places in the tree, says so, and gives all back when pressed again."""
     browser.open(pages["realistic"])

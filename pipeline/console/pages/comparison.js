@@ -235,7 +235,7 @@
       const next = [];
       for (const li of level) {
         const node = nodeOf.get(li);
-        if (!opens(node) || !count(node)) continue;
+        if (!opens(node) || !(count(node) || node.artifact?.problem)) continue;
         const rows = Math.min(PAGE, shown(node).length);
         if (rows > budget && budget < OPEN_AT_FIRST) continue;
         budget -= rows;
