@@ -89,7 +89,7 @@ def _shown(one: Mapping[str, Any], two: Mapping[str, Any], spot: int) -> Shown:
     if text:
         pairs = tuple(_lines(ours, theirs) if whole else _first(ours, theirs, same))
     else:
-        pairs = tuple(_strings(ours, theirs))
+        pairs = tuple(_strings(ours, theirs, same))
     alike = one.get("alike"), two.get("alike")
     equal: set[str] = set()
     if isinstance(alike[0], Mapping) and isinstance(alike[1], Mapping):
@@ -132,10 +132,18 @@ def _first(ours: bytes, theirs: bytes, same: int) -> Iterator[tuple[str, str]]:
     yield _decoded(parts[0]), _decoded(parts[1])
 
 
-def _strings(ours: bytes, theirs: bytes) -> Iterator[tuple[str, str]]:
-    """Yields the strings that differ of what is no text, if there are as many on both sides."""
-    found = [_STRINGS.findall(side) for side in (ours, theirs)]
-    if len(found[0]) == len(found[1]):
-        for one, two in zip(*found, strict=True):
-            if one != two:
-                yield _decoded(one), _decoded(two)
+def _strings(ours: bytes, theirs: bytes, same: int) -> Iterator[tuple[str, str]]:
+    """Yields the strings that differ of what is no text: all, if there are as many on both sides, else the
+    first ones from where they part.
+    """
+    found = [list(_STRINGS.finditer(side)) for side in (ours, theirs)]
+    if len(found[0]) != len(found[1]):
+        found = [[each for each in side if each.end() > same][:1] for side in found]
+    for one, two in zip(*found, strict=False):
+        if one.group() != two.group():
+            pair = [_decoded(each.group()) for each in (one, two)]
+            # What stands in front of a path may be a length that happens to be a letter.
+            ahead = [each.find("/") for each in pair]
+            if all(0 <= each <= 2 for each in ahead):
+                pair = [each[cut:] for each, cut in zip(pair, ahead, strict=True)]
+            yield pair[0], pair[1]

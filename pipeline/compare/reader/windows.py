@@ -17,7 +17,8 @@ PIECES = 32
 WHOLE = 4096
 _BEFORE, _WINDOW = 256, 1024
 _TEXT = 4 << 20
-_WORDS = re.compile(rb"[\w.$/-]+")
+#: Words, and each byte that belongs to none.
+_WORDS = re.compile(rb"[\w.$/-]+|[^\w.$/-]")
 
 Answer = Dict[str, Any]
 
