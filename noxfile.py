@@ -69,6 +69,7 @@ def places(session: nox.Session) -> None:
         "loadfile",
         "tests/platforms/test_wheel.py",
         "tests/platforms/test_places.py",
+        "tests/platforms/test_verdicts.py",
     )
     session.run(sys.executable, "-m", "pytest", *words, *session.posargs)
 

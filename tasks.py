@@ -484,6 +484,7 @@ def compare(
     """
     from pipeline.console.comparison import reports_wanted, show_comparison
     from pipeline.console.input import words
+    from pipeline.console.live import screen
     from pipeline.edge.output_file import OutputFile
     from pipeline.errors import UsageError
     from pipeline.operations.choosing import Asked
@@ -498,7 +499,8 @@ def compare(
         found = compare_here(left, right, say)
     else:
         collect_from_now_on()
-        found = compare_builds_here(asked, say)
+        with screen() as seen:
+            found = compare_builds_here(asked, seen.say, seen.live)
     sys.exit(show_comparison(found, wanted.printed, {form: file.write for form, file in files.items()}))
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pipeline.builds.variation import vary
 from pipeline.compare.bundle import READER
 from pipeline.compare.wire import Line
 from pipeline.coordination.adoption import adopt
@@ -47,6 +48,7 @@ from pipeline.operations.choosing import Asked
 from pipeline.operations.compare import compare_files, open_line
 from pipeline.operations.demo.perform import Theatre
 from pipeline.operations.places import Known, Place, place_of
+from pipeline.operations.second_builder import make_up
 from pipeline.operations.settings import LocalSettings, masked, resolve
 from pipeline.operations.site import Site
 from pipeline.records.base import dump
@@ -107,10 +109,26 @@ def _known() -> Known:
     return Known(own, settings.artifacts, settings.builders, registered)
 
 
-def compare_builds_here(asked: Asked, say: Callable[[str], None]) -> Comparison:
-    """Compares what builders made of one commit, as far as it can be read from this machine."""
-    site = make_site(say)
+def compare_builds_here(
+    asked: Asked, say: Callable[[str], None], live: Callable[[Mapping[str, Any]], None] | None = None
+) -> Comparison:
+    """Compares what builders made of one commit, as far as it can be read from this machine.
+
+    In the embedded default what one builder has made is built by the other first, if it was not yet.
+    """
+    site = make_site(say, live)
+    if site.settings.embedded and len(asked.jobs) < 2:
+        make_up(site, asked, EMBEDDED_BUILDERS, lambda name: _become(site, name, live))
     return compare_builds(site, asked, ways_to_builds(site))
+
+
+def _become(site: Site, name: str, live: Callable[[Mapping[str, Any]], None] | None) -> Site:
+    """Returns the site of the other builder of the embedded default, in an environment of its own."""
+    other = make_site(site.say, live, builder=name)
+    if name == EMBEDDED_BUILDERS[0]:
+        return other
+    work = site.settings.work.with_name(f"{site.settings.work.name}-{name}")
+    return replace(other, settings=replace(other.settings, work=work), variation=vary(name, work))
 
 
 def ways_to_builds(site: Site) -> list[Reach]:

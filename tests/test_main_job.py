@@ -164,3 +164,24 @@ def test_an_unknown_branch_is_refused_before_anything_is_recorded(
     assert done.returncode == 51
     assert "ExternalNew" in done.stderr
     assert json.loads(invoke(home, "status", "--json").stdout)["tip"] == tip
+
+
+def test_a_second_builder_makes_the_same(built: tuple[Path, Mapping[str, Any]]) -> None:
+    """`compare` after the first build has build2 build it elsewhere, as another user, and both agree."""
+    home, report = built
+    compared = ("compare", "--branch", "ExternalNew", "--json")
+    done = invoke(home, *compared)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout)
+    assert (found["verdict"], found["scope"], found["independent"]) == ("AGREE", "builds", False)
+    assert found["left_build"]["job_id"] == report["job_id"]
+    assert found["right_build"]["builder"] == "build2"
+    packages = {each["name"].split("_")[0].removeprefix("cloudstack-") for each in found["artifacts"]}
+    assert packages == PACKAGES
+    varied = {each["name"] for each in found["environment"]}
+    assert {"folder", "timezone"} <= varied
+    if "user and host name stay the same" not in done.stderr:
+        assert {"user", "host"} <= varied
+    jobs = invoke(home, "job.list", "--json").stdout
+    assert json.loads(invoke(home, *compared).stdout)["verdict"] == "AGREE"
+    assert invoke(home, "job.list", "--json").stdout == jobs

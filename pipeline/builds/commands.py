@@ -25,12 +25,16 @@ class Surroundings:
 
     `marker` is `<job>.<token>`, by which its processes are known. `path` is PATH without the stand-ins;
     `environment` says how mirrors are reached; `properties` are the substitutes' with `{loopback}` filled in.
+    `mounts`, `host` and `user` are what the build alone sees, where that is something else on purpose.
     """
 
     marker: str
     path: str
     environment: Mapping[str, str] = field(default_factory=dict)
     properties: Mapping[str, str] | None = None
+    mounts: tuple[tuple[str, str], ...] = ()
+    host: str | None = None
+    user: int | None = None
 
 
 def has_packaging(tree: Path) -> bool:

@@ -187,7 +187,9 @@ class _Run:
                 journal=workspace.journal,
                 deadline_seconds=recipe.timeout_seconds or None,
                 umask=int(recipe.umask, 8),
-                mounts=workspace.mounts,
+                mounts=[*workspace.mounts, *around.mounts],
+                host=around.host,
+                user=around.user,
                 standby=standby,
             )
             writer = _LogWriter(log, tree)

@@ -11,7 +11,7 @@ import os
 import signal
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 1, 36, 37
-_CLONE_NEWNS, _CLONE_NEWUSER = 0x00020000, 0x10000000
+_CLONE_NEWNS, _CLONE_NEWUTS, _CLONE_NEWUSER = 0x00020000, 0x04000000, 0x10000000
 _MS_BIND, _MS_REC, _MS_PRIVATE = 0x1000, 0x4000, 0x40000
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -29,26 +29,23 @@ def die_with_parent() -> None:
     _check(_libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0), "prctl")
 
 
-def enter_mounts(mounts: list[list[str]]) -> None:
+def enter_mounts(mounts: list[list[str]], host: str | None = None, user: int | None = None) -> None:
     """Gives the calling process a mount namespace of its own and binds each (source, target) in it.
 
-    As root directly, else through a user namespace in which the user stays the same. Raises OSError where
-    the machine allows neither.
+    With `host` it also has that host name, and the machine keeps its own. As root directly, else through a
+    user namespace in which the user stays the same; with `user` always, and it has that number in there.
+    Raises OSError where the machine allows neither.
     """
-    user, group = os.geteuid(), os.getegid()
-    try:
-        _check(_libc.unshare(_CLONE_NEWNS), "a mount namespace")
-    except OSError as exc:
-        if exc.errno != errno.EPERM:
-            raise
-        _check(_libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNS), "a user namespace")
-        for name, text in (
-            ("setgroups", "deny"),
-            ("uid_map", f"{user} {user} 1"),
-            ("gid_map", f"{group} {group} 1"),
-        ):
-            with open(f"/proc/self/{name}", "w") as file:
-                file.write(text)
+    own = _CLONE_NEWNS if host is None else _CLONE_NEWNS | _CLONE_NEWUTS
+    if user is not None:
+        _enter_users(own, user, user)
+    else:
+        try:
+            _check(_libc.unshare(own), "a mount namespace")
+        except OSError as exc:
+            if exc.errno != errno.EPERM:
+                raise
+            _enter_users(own, os.geteuid(), os.getegid())
     # Private first: a mount that is shared would appear on the host.
     try:
         _mount("none", "/", _MS_REC | _MS_PRIVATE)
@@ -58,6 +55,22 @@ def enter_mounts(mounts: list[list[str]]) -> None:
         raise OSError(exc.errno, "it is no mount point (a chroot?)", "/") from exc
     for source, target in mounts:
         _mount(source, target, _MS_BIND | _MS_REC)
+    if host is not None:
+        data = os.fsencode(host)
+        _check(_libc.sethostname(data, len(data)), "the host name")
+
+
+def _enter_users(others: int, user: int, group: int) -> None:
+    """Enters a user namespace, and others with it, in which the caller has these numbers."""
+    own = os.geteuid(), os.getegid()
+    _check(_libc.unshare(_CLONE_NEWUSER | others), "a user namespace")
+    for name, text in (
+        ("setgroups", "deny"),
+        ("uid_map", f"{user} {own[0]} 1"),
+        ("gid_map", f"{group} {own[1]} 1"),
+    ):
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(text)
 
 
 def _mount(source: str, target: str, flags: int) -> None:

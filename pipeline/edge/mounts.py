@@ -21,20 +21,39 @@ _DECIDE = (
 )
 
 
-def probe_mounts(source: str, target: str, findings: Findings | None = None) -> str | None:
+def probe_mounts(
+    source: str,
+    target: str,
+    findings: Findings | None = None,
+    *,
+    apart: tuple[str, int] | None = None,
+) -> str | None:
     """Returns why `source` cannot be mounted on `target` in a namespace, or None when it can.
 
-    That it can is kept in `findings`.
+    With `apart`, also why a process cannot have that host name and that user's number. That it can is kept in
+    `findings`.
     """
     why: list[str] = []
 
     def possible() -> bool | None:
-        words = [sys.executable, "-I", "-S", "-c", START, ROOT, "--probe", source, target]
+        words = [
+            sys.executable,
+            "-I",
+            "-S",
+            "-c",
+            START,
+            ROOT,
+            "--probe",
+            source,
+            target,
+            *map(str, apart or ()),
+        ]
         tried = run(words, env={"LC_ALL": "C.UTF-8"}, check=False, timeout=30)
         why.append(tried.errors or f"status {tried.returncode}")
         return tried.returncode == 0 or None
 
-    return None if (findings or Findings()).of("mounts", _mount_facts(source, target), possible) else why[0]
+    facts, name = _mount_facts(source, target), "apart" if apart else "mounts"
+    return None if (findings or Findings()).of(name, facts, possible) else why[0]
 
 
 def _mount_facts(source: str, target: str) -> list[Any] | None:

@@ -140,9 +140,10 @@ class Supervised:
     program whose `until` has passed before it began does not begin. With `inherit` the program has this
     process's own stdin, stdout and stderr, is in its process group, so that a terminal is the program's as
     well, and ignores the signals that this process does; `run` hands nothing on.
-    `mounts` are (source, target) pairs that the tree alone sees. `env` is the whole environment, `cwd`
-    a path as the tree sees it. `standby` is a watchdog that was started beforehand. Raises CommandFailed when
-    the program cannot be started.
+    `mounts` are (source, target) pairs that the tree alone sees, `host` is its own host name, and `user` the
+    number of its user as it sees it. `env` is the whole environment, `cwd` a path as the tree sees it.
+    `standby` is a watchdog that was started beforehand. Raises CommandFailed when the program cannot be
+    started.
     """
 
     def __init__(
@@ -158,6 +159,8 @@ class Supervised:
         grace_seconds: float = 10.0,
         umask: int = 0o022,
         mounts: Iterable[tuple[str, str]] = (),
+        host: str | None = None,
+        user: int | None = None,
         sample_seconds: float = 1.0,
         slack_seconds: float = _WATCHDOG_SLACK_SECONDS,
         inherit: bool = False,
@@ -176,6 +179,8 @@ class Supervised:
             "grace_seconds": grace_seconds,
             "umask": umask,
             "mounts": [list(mount) for mount in mounts],
+            "host": host,
+            "user": user,
             "sample_seconds": sample_seconds,
             "owner_pid": self._owner[0],
             "owner_start_ticks": self._owner[1],

@@ -157,9 +157,9 @@ class _Watch:
             with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
                 file.write("400")
             os.umask(config["umask"])
-            if config["mounts"]:
-                what = f"the mount on {config['mounts'][0][1]}"
-                enter_mounts(config["mounts"])
+            if config["mounts"] or config["host"] is not None:
+                what = f"the mount on {config['mounts'][0][1]}" if config["mounts"] else "a host name"
+                enter_mounts(config["mounts"], config["host"], config["user"])
                 die_with_parent()  # other credentials may have cancelled it
             what = config["cwd"]
             os.chdir(config["cwd"])
@@ -335,19 +335,20 @@ def _read_config() -> tuple[dict[str, Any], bytes]:
     return json.loads(first), rest
 
 
-def _probe(mounts: list[list[str]]) -> NoReturn:
-    """Exits 0 when this machine lets the caller have these mounts in a namespace of its own."""
+def _probe(mounts: list[list[str]], host: str | None, user: int | None) -> NoReturn:
+    """Exits 0 when this machine lets the caller have these mounts, host name and user in namespaces."""
     try:
-        enter_mounts(mounts)
+        enter_mounts(mounts, host, user)
     except OSError as exc:
         sys.exit(f"{exc.filename}: {exc.strerror}")
     sys.exit(0)
 
 
 def main() -> None:
-    """Runs the watchdog, or with `--probe SOURCE TARGET` only says whether mounts are to be had."""
+    """Runs the watchdog, or with `--probe SOURCE TARGET [HOST USER]` only says whether that can be had."""
     if sys.argv[1:2] == ["--probe"]:
-        _probe([sys.argv[2:4]])
+        host, user = sys.argv[4:6] or (None, None)
+        _probe([sys.argv[2:4]], host, None if user is None else int(user))
     # What whoever started the pipeline left open is no business of the build's.
     own = (CONTROL, STATUS, INPUT) if sys.argv[1:] == ["--input"] else (CONTROL, STATUS)
     os.closerange(own[-1] + 1, os.sysconf("SC_OPEN_MAX"))

@@ -89,6 +89,8 @@ def construct(
             around = Surroundings(
                 f"{job.id}.{token}", prepared.found.path, stand_ins.environment, stand_ins.properties
             )
+            if site.variation is not None:
+                around = site.variation.of_surroundings(around, room.root)
             line = ProgressLine(site.say, report_progress, events.event, site.live)
             site.step("before the build")
             outcome = runner.build(
@@ -108,6 +110,8 @@ def construct(
             stages += outcome.stages
             site.step("build ended")
             facts = _facts(prepared, recipe, room, around, outcome, stand_ins.downloads())
+            if site.variation is not None:
+                facts.manifest["environment"] = site.variation.of_environment(facts.manifest["environment"])
             return _keep(site, job, token, attempt, facts, room, outcome, stages, events, begun, stand_ins)
 
 

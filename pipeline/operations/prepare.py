@@ -121,7 +121,7 @@ def prepare(site: Site, wanted: Wanted, *, check: bool = True) -> Prepared:
     for note in resolved.notes:
         site.say(f"Note: {note}")
     facts = CommitFacts(resolved.source, resolved.branch, resolved.commit, resolved.commit_time)
-    if place.why:
+    if place.why and site.variation is None:
         site.say(f"Note: builds lie at a path of their own on this machine: {place.why}.")
     made = recipe.resolve(
         settings,
@@ -133,6 +133,8 @@ def prepare(site: Site, wanted: Wanted, *, check: bool = True) -> Prepared:
         resumed_from=wanted.resume_from,
     )
     around, texts = None, dict[str, bytes]()
+    if site.variation is not None:
+        made = site.variation.of_recipe(made)
     if packages is not None:
         around, texts = surroundings(site, found.toolchain, packages.result())
         tree = GitTree(sources.clone_of(resolved), resolved.commit, preflight.reads)
@@ -196,6 +198,8 @@ def _tools(site: Site, settings: Settings) -> tuple[Found, Place]:
     findings = _findings(site)
     found = toolchain.find(settings.java, os.environ, findings=findings)
     needed: list[Path | str] = [site.settings.cache, found.toolchain.java_home]
+    if site.variation is not None and (own := site.variation.place(site.settings.work)) is not None:
+        return found, own
     probe = partial(probe_mounts, findings=findings)
     place = choose_place(site.settings.work, needed, probe, reproducible=settings.build.reproducible)
     return found, place

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from pipeline.builds.variation import Variation
 from pipeline.edge.clock import Clock
 from pipeline.edge.identity import Processes, Randomness, boot_id, machine_id
 from pipeline.edge.ref_store import RefStore
@@ -57,9 +58,9 @@ class Site:
     as they change, where there is a line that can. `step` is told each point on which a crash could fall.
     `open_refs` opens another ref store on the same remote, for another thread. `machine` and `boot` tell
     this machine, and this boot of it, from every other. A lease is renewed at most every `least_interval`
-    seconds. `shows` marks a task that
-    only shows: while the remote does not answer it settles for what this machine saw last, which is said,
-    and `away` then holds why.
+    seconds. `shows` marks a task that only shows: while the remote does not answer it settles for what this
+    machine saw last, which is said, and `away` then holds why. With `variation` builds run in an environment
+    that is another one on purpose.
     """
 
     settings: LocalSettings
@@ -79,6 +80,7 @@ class Site:
     machine: Callable[[], str] = machine_id
     boot: Callable[[], str] = boot_id
     shows: bool = False
+    variation: Variation | None = None
     away: LedgerUnreachable | None = None
 
     def ask(self, request: Mapping[str, Any], **options: Any) -> dict[str, Any]:

@@ -18,7 +18,19 @@ from pipeline.builds.sample import MAIN_BRANCH, branches, fast_import_stream, sa
 from pipeline.errors import SourceError
 
 ROOT = sample_root()
-OVERLAYS = ["fails-compile", "fails-dependency", "fails-packaging", "fails-test", "hangs", "noisy", "other"]
+OVERLAYS = [
+    "differs-inputs",
+    "differs-random",
+    "differs-time",
+    "fails-compile",
+    "fails-dependency",
+    "fails-packaging",
+    "fails-test",
+    "hangs",
+    "lacks-package",
+    "noisy",
+    "other",
+]
 POM = "{http://maven.apache.org/POM/4.0.0}"
 
 
@@ -299,6 +311,10 @@ def test_the_packages_are_those_of_the_install_lists() -> None:
 @pytest.mark.parametrize(
     ("branch", "path", "replaced"),
     [
+        ("differs-inputs", "debian/rules", 0),
+        ("differs-random", "tools/marvin/mvn-setup.py", 1),
+        ("differs-time", "tools/marvin/mvn-setup.py", 1),
+        ("lacks-package", "debian/rules", 0),
         ("fails-compile", "server/src/main/java/org/apache/cloudstack/server/CapacityManager.java", 1),
         ("fails-dependency", "plugins/hypervisors/simulator/pom.xml", 0),
         ("fails-packaging", "debian/rules", 0),
