@@ -462,6 +462,7 @@ def artifacts_verify(c: Context, id: str = "", json: bool = False) -> None:
         "branch": "compare the newest builds of this branch",
         "markdown": "file for a report that fits a message or a pull request; '-' prints it instead of text",
         "html": "file for a report as one page for a browser; '-' prints it instead of text",
+        "environment": "compare what builders state of their environments, before any build",
         "json": JSON,
     },
     auto_shortflags=False,  # -h is help
@@ -476,6 +477,7 @@ def compare(
     branch: str = "",
     markdown: str = "",
     html: str = "",
+    environment: bool = False,
     json: bool = False,
 ) -> None:
     """Say whether two builders made the same packages of a commit, and if not, exactly where they differ.
@@ -497,6 +499,11 @@ def compare(
     files = {form: OutputFile(place) for form, place in wanted.files.items()}
     if left or right:
         found = compare_here(left, right, say)
+    elif environment:
+        from pipeline.console.environment import show_environments
+        from pipeline.operations.environments import compare_stated
+
+        sys.exit(show_environments(compare_stated(site()), json))
     else:
         collect_from_now_on()
         with screen() as seen:

@@ -84,8 +84,11 @@ def set_status(draft: Draft, builder: str, facts: requests.Facts | None = None, 
     The timestamp is of the last change, so a status that says nothing new is not written.
     """
     if facts is not None:
-        given = {name: getattr(facts, name) for name in ("ip", "manager", "system", "toolchain")}
+        names = ("ip", "manager", "system", "toolchain", "environment")
+        given = {name: getattr(facts, name) for name in names}
         changes |= {name: value for name, value in given.items() if value is not None}
+        if facts.environment is not None:
+            changes["fingerprint"] = facts.environment.fingerprint
         if facts.heartbeat is not None:
             draft.put(paths.heartbeat(builder), facts.heartbeat)
     before = draft.status(builder)

@@ -21,6 +21,7 @@ from pipeline.errors import ConfigInvalid, LedgerError, PipelineError, StoreErro
 from pipeline.operations import journal
 from pipeline.operations import site as sites
 from pipeline.operations.construct import Built, construct
+from pipeline.operations.environments import stated
 from pipeline.operations.failures import failure_of, of_defect, of_os_error
 from pipeline.operations.heart import Heart, system_facts, whose
 from pipeline.operations.journal import AttemptRecord
@@ -256,7 +257,10 @@ def _completion(site: Site, claimed: Claimed, built: Built, duration: float) -> 
         "duration_seconds": duration,
         "artifacts": [a.name for a in built.artifacts],
         "failure": failure if outcome != "succeeded" else None,
-        "facts": {"system": system_facts(str(site.settings.work)).model_dump(mode="json")},
+        "facts": {
+            "system": system_facts(str(site.settings.work)).model_dump(mode="json"),
+            **stated(built.environment),
+        },
     }
 
 

@@ -30,6 +30,7 @@ from pipeline.operations import site as sites
 from pipeline.operations import waiting
 from pipeline.operations.attempt import Claimed, Interruption, run_attempt
 from pipeline.operations.conditions import needed
+from pipeline.operations.environments import stated
 from pipeline.operations.prepare import Prepared, Wanted, prepare
 from pipeline.operations.queue import find
 from pipeline.operations.recover import recover
@@ -275,7 +276,7 @@ def _claim(
         request = {"kind": "job.start", **ordered}
     else:
         request = {"kind": "job.claim", "job_id": queued.id}
-    facts = {"system": prepared.system, "toolchain": prepared.fingerprint}
+    facts = {"system": prepared.system, "toolchain": prepared.fingerprint, **stated(prepared.environment)}
     try:
         value = site.ask({**request, "holder": site.holder(), "facts": facts}, kind="attached")
     except Refused as exc:

@@ -37,7 +37,17 @@ from pipeline.operations.prepare import Prepared
 from pipeline.operations.progress import ProgressLine
 from pipeline.operations.site import Site
 from pipeline.records.base import dump
-from pipeline.records.builds import Artifact, Download, Failure, Inputs, Manifest, ModuleTime, Recipe, Stage
+from pipeline.records.builds import (
+    Artifact,
+    Download,
+    Environment,
+    Failure,
+    Inputs,
+    Manifest,
+    ModuleTime,
+    Recipe,
+    Stage,
+)
 from pipeline.records.jobs import Job
 from pipeline.records.secrets import mask_record
 
@@ -47,7 +57,10 @@ EVENTS = "events.json"
 
 @dataclass(frozen=True)
 class Built:
-    """What a build left. `payloads` go into the ledger; `folder` is the set of artifacts, if there is one."""
+    """What a build left. `payloads` go into the ledger; `folder` is the set of artifacts, if there is one.
+
+    `environment` is the machine's own.
+    """
 
     status: Literal["succeeded", "failed", "cancelled"]
     failure: Failure | None = None
@@ -57,6 +70,7 @@ class Built:
     folder: Path | None = None
     log: Path | None = None
     payloads: dict[str, bytes] = field(default_factory=dict)
+    environment: Environment | None = None
 
 
 def construct(
@@ -112,7 +126,8 @@ def construct(
             facts = _facts(prepared, recipe, room, around, outcome, stand_ins.downloads())
             if site.variation is not None:
                 facts.manifest["environment"] = site.variation.of_environment(facts.manifest["environment"])
-            return _keep(site, job, token, attempt, facts, room, outcome, stages, events, begun, stand_ins)
+            built = _keep(site, job, token, attempt, facts, room, outcome, stages, events, begun, stand_ins)
+            return replace(built, environment=prepared.environment)
 
 
 def _shown(outcome: BuildOutcome) -> BuildOutcome:

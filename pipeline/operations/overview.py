@@ -11,6 +11,7 @@ from pipeline.errors import PipelineError
 from pipeline.ledger.exposure import exposed_above
 from pipeline.operations import journal, waiting
 from pipeline.operations import site as sites
+from pipeline.operations.environments import drift
 from pipeline.operations.queue import waiting as where
 from pipeline.operations.rivals import REMEDY, known_rival, look_for_rival
 from pipeline.operations.settings import masked
@@ -74,6 +75,7 @@ def overview(site: Site) -> Overview:
     notices += [waiting.told_of(job) for job in abandoned]
     notices += [f"{job} was built here and not reported: `invoke recover` reports it." for job in unreported]
     notices += [f"Lost before: {where(job)}" for job in jobs if job.status == "queued" and job.losses]
+    notices += drift({each.name: each.status for each in shown})
     if undelivered:
         words = "1 entry waits" if undelivered == 1 else f"{undelivered} entries wait"
         notices.append(f"{words} in this machine's outbox: `invoke recover` delivers what is there.")

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from pipeline.records.base import Record, Timestamp
+from pipeline.records.builds import Environment
 from pipeline.records.names import BranchName, BuilderName, JobId, Oid
 
 
@@ -51,8 +52,15 @@ class System(Record):
     disk_free_gb: float = 0.0
 
 
+def _unstated(value: object) -> bool:
+    """Says whether a field is left out: statuses that older versions computed have no such field."""
+    return value is None
+
+
 class Status(Record):
-    """`<builder>/status.json`."""
+    """`<builder>/status.json`. `environment` is the machine's own, without paths and lists of packages;
+    `fingerprint` is the same where builders are set up alike.
+    """
 
     server: BuilderName
     ip: str = ""
@@ -63,6 +71,8 @@ class Status(Record):
     last_build: LastBuild | None = None
     system: System = Field(default_factory=System)
     toolchain: str | None = None
+    fingerprint: str | None = Field(default=None, exclude_if=_unstated)
+    environment: Environment | None = Field(default=None, exclude_if=_unstated)
 
 
 class Heartbeat(Record):

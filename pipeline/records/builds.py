@@ -219,6 +219,11 @@ class Environment(Record):
         facts = self.model_dump(mode="json", exclude=set(WHERE_AND_WHO))
         return hashlib.sha256(dump_json(facts)).hexdigest()[:16]
 
+    @property
+    def stated(self) -> Environment:
+        """Returns what a builder states of itself in its status: no paths."""
+        return self.model_copy(update=dict.fromkeys(("folder", "home", "path")))
+
 
 #: What differs between any two builders, however alike they are set up.
 WHERE_AND_WHO: Final = (

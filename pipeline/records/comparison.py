@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PlainSerializer
 
 from pipeline.records.base import Record
+from pipeline.records.builds import Environment
 from pipeline.records.names import BuilderName, JobId, Oid
 
 
@@ -151,3 +152,30 @@ class Comparison(Record):
     groups: list[ComparedGroup] = Field(default_factory=list)
     wire: Wire
     duration_seconds: float
+
+
+class StatedEnvironment(Record):
+    """What a builder has stated of its environment; None for one that has stated nothing yet."""
+
+    builder: BuilderName
+    fingerprint: str | None
+    environment: Environment | None
+
+
+class PropertyOfBuilders(Record):
+    """One property that is not the same on all builders: its value by builder, None where it is not stated.
+
+    `drift`: builders that are set up alike have the same.
+    """
+
+    name: Foreign
+    values: dict[BuilderName, Foreign | None]
+    drift: bool
+
+
+class EnvironmentComparison(Record):
+    """What builders state of their environments before any build. `alike`: the fingerprints are the same."""
+
+    alike: bool
+    builders: list[StatedEnvironment]
+    differences: list[PropertyOfBuilders]

@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, Validati
 from pipeline.errors import RecordInvalid
 from pipeline.records.base import Record
 from pipeline.records.builders import Builder, Heartbeat, System
-from pipeline.records.builds import BuildConfig, Failure, FailureClass
+from pipeline.records.builds import BuildConfig, Environment, Failure, FailureClass
 from pipeline.records.messages import MAXIMUM_BODY, MAXIMUM_SUBJECT, MessageType
 from pipeline.records.names import BranchName, BuilderName, JobId, LockName, Oid
 
@@ -47,6 +47,7 @@ class Facts(Record):
     manager: str | None = None
     system: System | None = None
     toolchain: str | None = None
+    environment: Environment | None = None
     heartbeat: Heartbeat | None = None
 
 
