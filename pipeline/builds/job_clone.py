@@ -17,6 +17,7 @@ _UNFLUSHED = {"core.fsync": "none"}
 #: A tree whose packs are no larger is checked out in a second or two: a watchdog would cost more than it
 #: saves. Cancelled it can be all the same.
 _SMALL_BYTES = 32 << 20
+_UMASK = 0o022
 _SHORT_SECONDS = 600.0
 
 
@@ -60,12 +61,13 @@ def fill_tree(
 ) -> None:
     """Checks the branch out; one of more than `small_bytes` also ends with a pipeline that is killed.
 
+    The modes of its files are the same under every umask: archives of a build hold them.
     Raises CommandFailed, BuildFailed (cancelled).
     """
     words = ("checkout", "--quiet", "--force", branch, "--")
     packs = sum(path.stat().st_size for path in clone.glob("objects/pack/*.pack"))
     if packs <= small_bytes:
-        git(*words, cwd=into, settings=_UNFLUSHED, timeout=_SHORT_SECONDS, cancelled=cancelled)
+        git(*words, cwd=into, settings=_UNFLUSHED, timeout=_SHORT_SECONDS, cancelled=cancelled, umask=_UMASK)
     else:
         git_long(*words, cwd=into, settings=_UNFLUSHED, cancelled=cancelled)
 

@@ -169,11 +169,12 @@ def git(
     timeout: float = 120.0,
     check: bool = True,
     cancelled: Callable[[], str | None] | None = None,
+    umask: int = -1,
 ) -> Finished:
     """Runs one short git command. Raises CommandFailed, CommandTimedOut, BuildFailed (cancelled)."""
     env = environment(access, settings)
     if cancelled is None:
-        return run(["git", *words], cwd=cwd, env=env, input=input, timeout=timeout, check=check)
+        return run(["git", *words], cwd=cwd, env=env, input=input, timeout=timeout, check=check, umask=umask)
     reasons: list[str] = []
 
     def stop() -> bool:
@@ -182,7 +183,16 @@ def git(
         return reason is not None
 
     try:
-        done = run(["git", *words], cwd=cwd, env=env, input=input, timeout=timeout, check=check, stop=stop)
+        done = run(
+            ["git", *words],
+            cwd=cwd,
+            env=env,
+            input=input,
+            timeout=timeout,
+            check=check,
+            stop=stop,
+            umask=umask,
+        )
     except CommandFailed:
         if not reasons:
             raise

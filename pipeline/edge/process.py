@@ -104,6 +104,7 @@ def run(
     check: bool = True,
     stop: Callable[[], bool] | None = None,
     leash: Leash | None = None,
+    umask: int = -1,
 ) -> Finished:
     """Runs one command without a shell and waits for it.
 
@@ -111,6 +112,7 @@ def run(
     started: git leaves the transport to a process of its own, which would wait for a silent host for ever.
     `stop`, when given, is asked every `STOP_SECONDS`, and ends it in the same way once it says so; the
     command is in a process group of its own then, so that a terminal's Ctrl-C reaches whoever can say why.
+    `umask` is the command's, where it is not to have this process's own.
     Raises CommandFailed for a non-zero status when `check` is set and for a program that cannot be started,
     CommandTimedOut, which comes sooner where a `leash` says so.
     """
@@ -120,7 +122,7 @@ def run(
     leash = leash or Leash()
     timeout = leash.left(timeout)
     try:
-        done = _run_until(words, cwd, whole, input, timeout, stop, leash)
+        done = _run_until(words, cwd, whole, input, timeout, stop, leash, umask)
     except FileNotFoundError as exc:
         raise CommandFailed(f"{words[0]} is not installed", remedy="Run `invoke doctor --install`.") from exc
     except OSError as exc:
@@ -146,13 +148,14 @@ def _run_until(
     timeout: float | None,
     stop: Callable[[], bool] | None,
     leash: Leash,
+    umask: int,
 ) -> subprocess.CompletedProcess[bytes]:
     """Runs a command to its end, or ends it. Raises TimeoutExpired, OSError."""
     pipe, until = subprocess.PIPE, None if timeout is None else time.monotonic() + timeout
     group = None if stop is None else 0
     with (
         subprocess.Popen(
-            words, cwd=cwd, env=env, stdin=pipe, stdout=pipe, stderr=pipe, process_group=group
+            words, cwd=cwd, env=env, stdin=pipe, stdout=pipe, stderr=pipe, process_group=group, umask=umask
         ) as child,
         leash.on(child),
     ):

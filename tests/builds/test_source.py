@@ -295,6 +295,26 @@ def test_a_checkout_can_be_cancelled(
     assert _git(tree, "status", "--porcelain") == ""
 
 
+@pytest.mark.parametrize("small_bytes", [-1, 1 << 30], ids=["large", "small"])
+@pytest.mark.parametrize("umask", [0o077, 0o000])
+def test_modes_do_not_come_from_the_umask(origin: Path, tmp_path: Path, small_bytes: int, umask: int) -> None:
+    """Whoever checks out, files and folders have the modes that a build packs on every builder."""
+    (origin / "sub").mkdir()
+    (origin / "sub" / "run").write_text("#!/bin/sh\n")
+    (origin / "sub" / "run").chmod(0o755)
+    _commit(origin, "sub/text", "x")
+    tree, clone = tmp_path / "tree", origin / ".git"
+    tree.mkdir()
+    make_job_clone(clone, tree, "/x", "ExternalNew", _git(origin, "rev-parse", "ExternalNew"))
+    before = os.umask(umask)
+    try:
+        fill_tree(clone, tree, "ExternalNew", lambda: None, small_bytes=small_bytes)
+    finally:
+        os.umask(before)
+    names = ("sub", "sub/run", "sub/text")
+    assert [(tree / name).stat().st_mode & 0o777 for name in names] == [0o755, 0o755, 0o644]
+
+
 def _runs(pid: int) -> bool:
     stat = read_stat(pid)
     return stat is not None and stat.state not in "ZX"
