@@ -15,7 +15,6 @@ import pytest
 from pipeline.builds import recipe as recipes
 from pipeline.builds import reproducible, runner
 from pipeline.builds.commands import Surroundings, environment
-from pipeline.builds.npm_locks import npm_locks
 from pipeline.builds.recipe import CommitFacts, RecipeOverrides
 from pipeline.builds.workspace import Place, Workspace, choose_place, create
 from pipeline.edge.process import run
@@ -318,17 +317,6 @@ def test_node_draws_the_same_numbers_in_each_build(node: str, tmp_path: Path) ->
 def test_npm_draws_by_chance(node: str, tmp_path: Path) -> None:
     """Two npms that draw the same names for temporary files would get into each other's way."""
     assert _drawn(node, tmp_path / "npm-cli.js", 0) != _drawn(node, tmp_path / "npm-cli.js", 0)
-
-
-def test_npms_locks_are_told_as_the_build_left_them(tmp_path: Path) -> None:
-    """Those beside what is built, by path and digest; not those of packages that npm has fetched."""
-    for name in ("ui/package-lock.json", "ui/node_modules/x/package-lock.json", "package.json"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text("{}")
-    (tmp_path / "package-lock.json").symlink_to("package.json")
-    digest = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
-    assert npm_locks(tmp_path) == {"ui/package-lock.json": digest}
-    assert npm_locks(tmp_path / "gone") == {}
 
 
 def test_the_program_needs_nothing_but_the_standard_library(tmp_path: Path) -> None:
