@@ -143,6 +143,10 @@ def count(case: Case) -> Tally | Refusal:
     return _with_keys(case.rules, counted, inputs or "", excluded)
 
 
+#: What tells the least of why too few count: statements that time has overtaken.
+_LITTLE = frozenset({"other-policy", "other-commit"})
+
+
 def _too_few(policy: Policy, counted: list[Seen], excluded: list[Excluded]) -> Refusal:
     names = ", ".join(each.statement.builder for each in counted) or "nobody"
     lines = [
@@ -151,7 +155,7 @@ def _too_few(policy: Policy, counted: list[Seen], excluded: list[Excluded]) -> R
     lines += [f"  {each.message}" for each in excluded]
     # A second key of a builder that counts is no reason for another one to be missing.
     reasons = [each.reason for each in excluded if each.reason != "counted"]
-    reason = reasons[0] if reasons else "too-few"
+    reason = min(reasons, key=lambda each: each in _LITTLE, default="too-few")
     return Refusal(reason, "\n".join(lines), "Let another builder of the policy build it, and sign.")
 
 

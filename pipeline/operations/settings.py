@@ -30,10 +30,19 @@ MEANINGS = {
     "patience_seconds": "how long a command waits for the ledger's remote",
     "report_seconds": "how long a finished build tries to report before it is kept for the next command",
     "pushes_per_minute": "what the ledger's host takes from all builders together; 0: as many as there are",
+    "policy": "the folder with the operator's policy of promotion, and with the numbers that were seen",
+    "root_key": "the operator's public root key, a line of a .pub file; only what it signed is believed",
+    "signing_key": "the private key with which this builder signs what it built, or the .pub of an agent's",
+    "promoted": "where promoted packages are put together",
 }
 
 _MACHINE = re.compile(r"[0-9a-f]{32}")
-_PATHS = frozenset({"ledger", "source", "recipe", "artifacts", "cache", "work", "machine_lock"})
+_PATHS = frozenset(
+    (
+        *("ledger", "source", "recipe", "artifacts", "cache", "work", "machine_lock"),
+        *("policy", "signing_key", "promoted"),
+    )
+)
 
 #: The same of another builder, in `[builders.NAME]`. The ledger has no say in them.
 FAR_MEANINGS = {
@@ -90,6 +99,10 @@ class LocalSettings:
     report_seconds: float
     pushes_per_minute: float
     embedded: bool
+    policy: Path
+    root_key: str | None
+    signing_key: str | None
+    promoted: Path
     rows: tuple[Setting, ...]
     builders: Mapping[str, FarBuilder] = field(default_factory=dict)
 
@@ -116,6 +129,10 @@ def resolve(home: Path, file_text: str | None, environment: Mapping[str, str]) -
         "patience_seconds": 60.0,
         "report_seconds": 60.0,
         "pushes_per_minute": 0.0,
+        "policy": str(home / "policy"),
+        "root_key": None,
+        "signing_key": None,
+        "promoted": str(home / "promoted"),
     }
     values: dict[str, Any] = {}
     rows = []
@@ -131,7 +148,7 @@ def resolve(home: Path, file_text: str | None, environment: Mapping[str, str]) -
         shown = "" if value is None else masked(str(values[name]))
         rows.append(Setting(name, shown, origin, meaning))
     embedded = values["ledger"] == defaults["ledger"]
-    for name in ("artifacts", "cache", "work", "machine_lock"):
+    for name in ("artifacts", "cache", "work", "machine_lock", "policy", "promoted"):
         values[name] = _path(name, values[name], next(row.origin for row in rows if row.name == name))
     far, more = _far_builders(written.get("builders", {}), place)
     return LocalSettings(home=home, embedded=embedded, rows=(*rows, *more), builders=far, **values)

@@ -1,0 +1,246 @@
+"""What builders state of their builds: made and signed here, and read from the ledger with what it shows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.builds.artifact_sets import verify
+from pipeline.coordination.counting import Rules, Seen, Stated
+from pipeline.edge.signatures import Signer
+from pipeline.errors import (
+    ArtifactsInvalid,
+    LedgerError,
+    NotFound,
+    PolicyInvalid,
+    RecordInvalid,
+    Refused,
+    SignatureInvalid,
+)
+from pipeline.operations import artifacts
+from pipeline.operations import site as sites
+from pipeline.operations.policy import payloads, rules_of, signed_in
+from pipeline.operations.queue import archived, find
+from pipeline.operations.site import Site
+from pipeline.operations.trust import Signed, Trust
+from pipeline.records import paths
+from pipeline.records.base import dump, dump_json, load
+from pipeline.records.builds import Manifest
+from pipeline.records.decisions import View
+from pipeline.records.jobs import Job
+from pipeline.records.keys import read_public_key
+from pipeline.records.policy import (
+    Attestation,
+    BuildFacts,
+    BuildOrder,
+    Kind,
+    attestation_of,
+    read_statement,
+    sha256_of,
+)
+
+#: Fields of a recipe that say where and how a build ran, and variables of its environment that do.
+_NO_INPUTS = frozenset(
+    {"source", "timezone", "locale", "umask", "build_path", "fixed_path", "toolchain", "timeout_seconds"}
+)
+_LOCAL = re.compile(r"TZ|LC_ALL|LANG|JAVA_HOME|NODE_OPTIONS|npm_config_.*")
+_MOST_KEYS = 200
+
+
+@dataclass(frozen=True)
+class Attested:
+    """What was published: for which job, the statement's SHA-256, and whether it was there already."""
+
+    job_id: str
+    sha256: str
+    artifacts: dict[str, str]
+    there: bool
+
+
+def attest(site: Site, trust: Trust, signer: Signer, job_id: str | None = None) -> Attested:
+    """Signs and publishes what this builder made: of a job, or of its newest build that is kept here.
+
+    Raises NotFound, ArtifactsInvalid for a set that is not what was reported, SignatureInvalid for a key that
+    is not this builder's by the policy, Refused with the ledger's own words.
+    """
+    view = site.state().view
+    rules = rules_of(view, trust)
+    _insist_on_key(rules, site.builder, signer)
+    job, archive = own_job(site, view, job_id)
+    data = view.read(job.manifest) if job.manifest else None
+    if data is None or job.manifest is None:
+        raise NotFound(f"Job {job.id} has no manifest in the ledger.", reason="no-manifest")
+    manifest = load(Manifest, data, job.manifest)
+    _insist_on_set(site, job.id, manifest)
+    facts = BuildFacts(
+        ledger=rules.policy.ledger,
+        job=job.id,
+        token=job.token or "",
+        attempt=job.attempt,
+        inputs=inputs_digest(manifest),
+        manifest=sha256_of(data),
+        policy=rules.sha256,
+        machine=site.machine(),
+        key=signer.public_key.fingerprint,
+        normalisers=[],
+        readable_keys=readable_keys(rules, site.builder, site.settings.signing_key),
+    )
+    order = BuildOrder(branch=job.branch, commit=job.commit)
+    source = manifest.recipe.source if manifest.recipe else "unknown"
+    said = attestation_of(site.builder, order, facts, source, promotable(manifest))
+    signed = Signed(dump(said), signer.sign(dump(said), Kind.ATTESTATION))
+    request = {"kind": "attestation.publish", "job_id": job.id, "archive": archive}
+    done = site.ask(request, payloads=payloads(signed))
+    return Attested(job.id, signed.sha256, said.artifacts, bool(done.get("there")))
+
+
+def attest_built(site: Site, trust: Trust, signer: Signer, job_id: str) -> Attested | None:
+    """As `attest`, right after a build, which has succeeded whatever becomes of this: what fails is said."""
+    try:
+        return attest(site, trust, signer, job_id)
+    except (PolicyInvalid, SignatureInvalid, ArtifactsInvalid, Refused, LedgerError, RecordInvalid) as exc:
+        site.say(f"Built, and not signed: {exc.message} `invoke attest {job_id}` tries again.")
+        return None
+
+
+def _insist_on_key(rules: Rules, builder: str, signer: Signer) -> None:
+    named = rules.builder(builder)
+    if named is None or signer.public_key.text not in named.keys:
+        raise SignatureInvalid(
+            f"The key {signer.public_key.fingerprint} is not {builder}'s by the policy (number"
+            f" {rules.policy.number}).",
+            reason="unknown-key",
+            remedy="Ask the operator to name it in the next policy, or set `signing_key` to the one that is.",
+        )
+    if signer.public_key.fingerprint in rules.revoked:
+        raise SignatureInvalid(
+            f"The key {signer.public_key.fingerprint} of {builder} is revoked.", reason="revoked-key"
+        )
+
+
+def own_job(site: Site, view: View, job_id: str | None) -> tuple[Job, str | None]:
+    """Returns a job and where it is sealed: by default of the newest build that is kept here."""
+    if job_id is not None:
+        return find(view, job_id)
+    for each in artifacts.kept(site):
+        if each.manifest is None or each.manifest.server != site.builder:
+            continue
+        try:
+            job, archive = find(view, each.manifest.job_id)
+        except NotFound:
+            continue
+        if job.outcome == "succeeded" and job.token == each.manifest.token:
+            return job, archive
+    raise NotFound(
+        f"{site.builder} keeps no build here that succeeded.",
+        reason="not-found",
+        remedy="`invoke build` first.",
+    )
+
+
+def _insist_on_set(site: Site, job_id: str, manifest: Manifest) -> None:
+    """Reads every byte again: what is signed is what lies here now."""
+    folder = artifacts.folder_of(site, job_id)
+    if folder is None:
+        raise NotFound(
+            f"The artifacts of {job_id} are not kept here.",
+            reason="not-found",
+            remedy="Only the builder that made them signs them, while it has them.",
+        )
+    problems = verify(manifest, folder)
+    if problems:
+        first = problems[0]
+        raise ArtifactsInvalid(
+            f"{folder}: `{first.path}` {first.message}. Nothing was signed.",
+            remedy="`invoke artifacts.verify` tells all of it; build again.",
+        )
+
+
+def promotable(manifest: Manifest) -> dict[str, str]:
+    """Returns what of a build is signed and promoted: its packages, or everything where there are none."""
+    packages = [each for each in manifest.artifacts if each.path.endswith(".deb")]
+    return {each.path: each.checksums.get("sha256", "") for each in packages or manifest.artifacts}
+
+
+def inputs_digest(manifest: Manifest) -> str:
+    """Returns the digest of what two builds must have in common to be held against each other.
+
+    Commit, branch, the recipe but for where and how it ran, and what was found of the tree, the submodules,
+    the npm locks and the expected packages. Who differs in it neither supports nor contradicts.
+    """
+    whole = manifest.model_dump(mode="json", by_alias=True)
+    recipe = {k: v for k, v in (whole.get("recipe") or {}).items() if k not in _NO_INPUTS}
+    variables = recipe.get("environment") or {}
+    recipe["environment"] = {k: v for k, v in variables.items() if not _LOCAL.fullmatch(k)}
+    found = whole.get("inputs") or {}
+    of_tree = {k: found.get(k) for k in ("tree", "submodules", "npm_locks", "expected")}
+    value = {"branch": manifest.branch, "commit": manifest.commit, "recipe": recipe, "inputs": of_tree}
+    return sha256_of(dump_json(value))
+
+
+def readable_keys(rules: Rules, builder: str, signing_key: str | None) -> list[str]:
+    """Returns the builders of the policy whose private keys this process could read: beside its own key, and
+    in the user's `.ssh`. What lies elsewhere only the operator knows (`reads_keys_of`).
+    """
+    owners = {read_public_key(text).point: each.name for each in rules.policy.builders for text in each.keys}
+    found = set()
+    for public in _public_files(signing_key):
+        try:
+            owner = owners.get(read_public_key(public.read_text()).point)
+            with public.with_suffix("").open("rb"):
+                pass
+        except (OSError, ValueError):
+            continue
+        if owner is not None and owner != builder:
+            found.add(owner)
+    return sorted(found)
+
+
+def _public_files(signing_key: str | None) -> Iterator[Path]:
+    from pipeline.edge.identity import user_home
+
+    folders = {user_home() / ".ssh"} | ({Path(signing_key).expanduser().parent} if signing_key else set())
+    for folder in sorted(folders):
+        try:
+            yield from sorted(folder.glob("*.pub"))[:_MOST_KEYS]
+        except OSError:
+            continue
+
+
+# From the ledger
+
+
+def statements(view: View, trust: Trust, rules: Rules, commit: str) -> list[Seen]:
+    """Returns what builders have stated about a commit, each with what its signature shows."""
+    found = []
+    for path, signed in signed_in(view, paths.attestations(commit)).items():
+        found.append(look(trust, rules, signed, path))
+    return found
+
+
+def look(trust: Trust, rules: Rules, signed: Signed, path: str) -> Seen:
+    """Reads a statement and looks at its signature. Raises RecordInvalid for one that cannot be read."""
+    said = read_statement(Attestation, signed.data, path)
+    try:
+        by = trust.verifier.verify(signed.data, signed.signature, Kind.ATTESTATION, rules.policy.builder_keys)
+    except SignatureInvalid as exc:
+        return Seen(said, signed.sha256, problem=exc.reason)
+    return Seen(said, signed.sha256, by.name, by.key, "")
+
+
+def stated(view: View, branch: str, commit: str) -> list[Stated]:
+    """Returns what builds of a commit that succeeded have reported, signed or not."""
+    found = []
+    for job in [*sites.jobs(view).jobs, *(job for _, job in archived(view))]:
+        if (job.branch, job.commit, job.outcome) != (branch, commit, "succeeded") or not job.manifest:
+            continue
+        data = view.read(job.manifest)
+        if data is None:
+            continue
+        manifest = load(Manifest, data, job.manifest)
+        if manifest.complete:
+            builder, made = job.assigned_to or manifest.server, promotable(manifest)
+            found.append(Stated(builder, job.id, sha256_of(data), inputs_digest(manifest), made))
+    return found
