@@ -528,6 +528,164 @@ def artifacts_prune(c: Context, keep: str = "", yes: bool = False, json: bool = 
     show_pruned(prune(site(), keep=number("keep", keep, 5), really=yes), yes, json)
 
 
+# ---------------------------------------------------------------- policy and promotion
+
+KEY = "file of the private key, or the .pub of one that an agent holds"
+
+
+@task(
+    name="init",
+    iterable=["builder", "promoter", "check"],
+    help={
+        "k": "how many builders must have made the same bytes; 2 by default",
+        "builder": "NAME=MACHINE=FILE.pub, once for each builder",
+        "promoter": "NAME=FILE.pub, once for each who may promote",
+        "check": "what is done before promotion: install",
+        "json": JSON,
+    },
+)
+@told
+def policy_init(c: Context, builder: Any, promoter: Any, check: Any, k: str = "", json: bool = False) -> None:
+    """Draft the operator's policy of promotion, or the one after the present. It is not in force yet."""
+    from pipeline.console.promotion import show_draft
+    from pipeline.operations.policy import Order, init
+    from pipeline.runtime import make_trust
+
+    order = Order(number("k", k, 0), builder, promoter, check)
+    show_draft(init(site(), make_trust(), order), json)
+
+
+@task(name="sign", help={"key": f"the root key: {KEY}", "json": JSON})
+@told
+def policy_sign(c: Context, key: str = "", json: bool = False) -> None:
+    """Sign the draft with the root key, and put it in force on this machine."""
+    from pipeline.console.promotion import show_policy
+    from pipeline.operations.policy import show, sign
+    from pipeline.runtime import make_signer, make_trust
+
+    trust = make_trust()
+    sign(trust, make_signer(key, "--key"))
+    show_policy(show(site(), trust), json)
+
+
+@task(name="show", help={"machine": "show only this machine's id, as a policy names it", "json": JSON})
+@told
+def policy_show(c: Context, machine: bool = False, json: bool = False) -> None:
+    """Show the policy in force here, and the keys that are revoked."""
+    from pipeline.console.promotion import show_policy
+    from pipeline.console.terminal import show_json
+    from pipeline.operations.policy import show
+    from pipeline.runtime import make_trust
+
+    with shown() as here:
+        if machine:
+            show_json({"machine": here.machine()}) if json else put(here.machine())
+            return
+        show_policy(show(here, make_trust()), json)
+
+
+@task(help={"id": "job id; by default the newest build that is kept here", "json": JSON})
+@told
+def attest(c: Context, id: str = "", json: bool = False) -> None:
+    """Sign what this builder made, with the key of the setting `signing_key`, and publish that."""
+    from pipeline.console.promotion import show_attested
+    from pipeline.operations.attest import attest
+    from pipeline.runtime import make_signer, make_trust
+
+    here = site()
+    signer = make_signer(here.settings.signing_key or "", "the setting `signing_key`")
+    show_attested(attest(here, make_trust(), signer, id or None), json)
+
+
+@task(
+    iterable=["comparison"],
+    help={
+        "job": "whose build; by default the newest that is kept here",
+        "comparison": "file with what `compare --json` said of the builds; several times for several",
+        "folder": "where the packages lie; by default where this builder keeps them",
+        "key": f"a promoter's key: {KEY}",
+        "json": JSON,
+    },
+)
+@told
+def promote(
+    c: Context, comparison: Any, job: str = "", folder: str = "", key: str = "", json: bool = False
+) -> None:
+    """Promote a build about which enough builders agree; shows how it differs from the last one."""
+    from pathlib import Path
+
+    from pipeline.console.promotion import show_promoted
+    from pipeline.edge.scratch_root import install_packages
+    from pipeline.operations.promote import Order, promote, read_comparison
+    from pipeline.runtime import make_signer, make_trust
+
+    order = Order(
+        [read_comparison(each) for each in comparison], job or None, Path(folder) if folder else None
+    )
+    promoter = make_signer(key, "--key")
+    show_promoted(promote(site(), make_trust(), promoter, order, install_packages), json)
+
+
+@task(
+    help={
+        "branch": "whose promotions",
+        "number": "the promotion to go back to",
+        "key": f"a promoter's key: {KEY}",
+        "json": JSON,
+    }
+)
+@told
+def rollback(c: Context, branch: str, number: str, key: str = "", json: bool = False) -> None:
+    """Promote again what an earlier promotion had, under the next number and by the rules of today."""
+    from pipeline.console.input import whole_number
+    from pipeline.console.promotion import show_promoted
+    from pipeline.edge.scratch_root import install_packages
+    from pipeline.operations.promote import rollback
+    from pipeline.runtime import make_signer, make_trust
+
+    wanted = whole_number("number", number, 0) or 0
+    promoter = make_signer(key, "--key")
+    show_promoted(rollback(site(), make_trust(), promoter, branch, wanted, install_packages), json)
+
+
+@task(
+    help={
+        "folder": "the promoted set",
+        "policy": "folder with policy and seen numbers; by default this machine's",
+        "root-key": "file with the operator's public root key; by default the setting `root_key`",
+        "json": JSON,
+    }
+)
+@told
+def verify(c: Context, folder: str, policy: str = "", root_key: str = "", json: bool = False) -> None:
+    """Verify a promoted set offline, with nothing but its files, a policy and the root key."""
+    from pathlib import Path
+
+    from pipeline.console.promotion import show_verified
+    from pipeline.operations.promoted import verify_set
+    from pipeline.runtime import make_trust
+
+    show_verified(verify_set(Path(folder).absolute(), make_trust(policy, root_key)), json)
+
+
+@task(
+    help={
+        "which": "fingerprint, FILE.pub, or a name of the policy for all of its keys",
+        "reason": "why, for the record",
+        "key": f"the root key: {KEY}",
+        "json": JSON,
+    }
+)
+@told
+def revoke(c: Context, which: str, reason: str = "", key: str = "", json: bool = False) -> None:
+    """Revoke a key: what it signed counts for nothing any more, whenever that was."""
+    from pipeline.console.promotion import show_revocations
+    from pipeline.operations.policy import revoke
+    from pipeline.runtime import make_signer, make_trust
+
+    show_revocations(revoke(site(), make_trust(), make_signer(key, "--key"), which, reason), json)
+
+
 # ---------------------------------------------------------------- a cluster to look at
 
 
@@ -616,7 +774,11 @@ def _group(name: str, *members: Any) -> Collection:
     return group
 
 
-namespace = Collection(build, work, compare, status, recover, doctor, config, sm, cluster)
+namespace = Collection(
+    *(build, work, compare, status, recover, doctor, config, sm, cluster),
+    *(attest, promote, rollback, verify, revoke),
+)
+namespace.add_collection(_group("policy", policy_init, policy_sign, policy_show))
 namespace.add_collection(_group("job", job_list, job_show, job_cancel, job_retry, job_log))
 namespace.add_collection(_group("lock", lock_list, lock_run, lock_break))
 namespace.add_collection(

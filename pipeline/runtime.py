@@ -27,6 +27,7 @@ from pipeline.edge.git_objects import TreeView, parse_commit
 from pipeline.edge.git_refs import GitRefs
 from pipeline.edge.identity import SystemProcesses, SystemRandomness, expanded, machine_id, user_home
 from pipeline.edge.plain_file import read_plain
+from pipeline.edge.signatures import SshSigner, SshVerifier
 from pipeline.errors import (
     ConfigInvalid,
     FileFailed,
@@ -51,6 +52,7 @@ from pipeline.operations.places import Known, Place, place_of
 from pipeline.operations.second_builder import make_up
 from pipeline.operations.settings import LocalSettings, masked, resolve
 from pipeline.operations.site import Site
+from pipeline.operations.trust import Trust
 from pipeline.records.base import dump
 from pipeline.records.builders import Builder
 from pipeline.records.builds import BuildConfig
@@ -137,6 +139,28 @@ def ways_to_builds(site: Site) -> list[Reach]:
         reach_here(site, lambda name: Line(name, read_there(Place(Path("/"), typed=name)))),
         reach_far(_known(), lambda place: open_line(place, read_there)),
     ]
+
+
+def make_trust(folder: str = "", root_key: str = "") -> Trust:
+    """Returns what this machine believes: by its settings, or by a folder of policy and a root key's file.
+
+    Raises ConfigInvalid, UsageError.
+    """
+    settings = read_settings()
+    key = settings.root_key
+    if root_key:
+        try:
+            key = read_plain(expanded(root_key), limit=_SETTINGS_BYTES, follow=True).decode(errors="replace")
+        except OSError as exc:
+            raise UsageError(f"`{root_key}` cannot be read: {exc.strerror}.") from exc
+    return Trust(expanded(folder) if folder else settings.policy, key, SshVerifier())
+
+
+def make_signer(place: str, option: str) -> SshSigner:
+    """Returns a key to sign with, by its file. `option` is where it was to be named."""
+    if not place:
+        raise UsageError(f"Sign with which key? {option} names none.", remedy="Name its file.")
+    return SshSigner(expanded(place))
 
 
 def find_home(environment: Mapping[str, str], folder: Path) -> Found:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +18,7 @@ from pipeline.edge.bare import make_bare
 from pipeline.edge.git_refs import GitRefs
 from pipeline.edge.memory_refs import MemoryRefs, MemoryRemote
 from pipeline.edge.ref_store import RefStore
+from pipeline.edge.signatures import SshVerifier
 from pipeline.errors import (
     FileFailed,
     InstallFailed,
@@ -39,8 +43,10 @@ from pipeline.records import paths
 from pipeline.records.base import dump
 from pipeline.records.comparison import Verdict
 from pipeline.records.policy import Kind, Policy, made
-from tests.contracts.signing import FakeSigner, FakeVerifier
+from tests.contracts.signing import FakeSigner, FakeVerifier, ssh_signer
 from tests.operations.yard import BRANCH, FILES, OTHER, Yard, commit, installed
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(params=["memory", "git"])
@@ -729,6 +735,7 @@ SPOILED: list[tuple[Callable[[Path], None], type[TrustError], str]] = [
 ]
 
 
+@pytest.mark.parametrize("yard", ["memory"], indirect=True)
 @pytest.mark.parametrize(
     ("spoil", "error", "reason"), SPOILED, ids=lambda each: getattr(each, "__name__", "")
 )
@@ -831,3 +838,46 @@ def refused_after(yard: Yard, jobs: list[str]) -> str:
     with pytest.raises(PromotionRefused) as caught:
         yard.promote(jobs)
     return caught.value.reason
+
+
+# With OpenSSH
+
+
+@pytest.fixture
+def real(tmp_path: Path) -> Iterator[Yard]:
+    """The same with git and with keys of ssh-keygen."""
+    make_bare(tmp_path / "remote.git")
+    (tmp_path / "private").mkdir()
+    made_yard = Yard(
+        tmp_path,
+        lambda name: GitRefs(tmp_path / f"{name}.git", str(tmp_path / "remote.git")),
+        lambda name: ssh_signer(tmp_path / "private", name),
+        SshVerifier(),
+    )
+    made_yard.begin()
+    yield made_yard
+    made_yard.close()
+
+
+def test_from_end_to_end_with_real_keys(real: Yard) -> None:
+    """Signed, promoted and verified with ssh-keygen; then by the command, offline, with a root key."""
+    done = real.promote(real.agree())
+    assert verify_set(done.folder, anybody(real)).builders == ["build1", "build2"]
+    root = real.folder / "keys/root.pub"
+    said = ask(real, "verify", done.folder, "--root-key", root, "--json")
+    assert (said.returncode, said.stderr) == (0, "")
+    assert json.loads(said.stdout)["entry"]["number"] == 1
+    text = ask(real, "verify", done.folder, "--root-key", root).stdout
+    assert f"As of ledger commit {done.entry.as_of}" in text
+    stranger = ask(real, "verify", done.folder, "--root-key", real.folder / "keys/stranger.pub")
+    assert (stranger.returncode, "not the root's" in stranger.stderr) == (PolicyInvalid.exit_code, True)
+    spoil_file(done.folder)
+    spoiled = ask(real, "verify", done.folder, "--root-key", root)
+    assert (spoiled.returncode, "agent.jar" in spoiled.stderr) == (PromotionInvalid.exit_code, True)
+
+
+def ask(yard: Yard, *words: object) -> subprocess.CompletedProcess[str]:
+    """Runs a command on a machine that has no ledger."""
+    env = {**os.environ, "PIPELINE_HOME": str(yard.folder / "user/.pipeline"), "PIPELINE_LEDGER": "/nowhere"}
+    argv = [sys.executable, "-m", "invoke", *map(str, words)]
+    return subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
