@@ -15,7 +15,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from pipeline.edge.hosts import Host
 from pipeline.edge.identity import expanded
-from pipeline.errors import LedgerError, NotFound, UsageError
+from pipeline.errors import LedgerError, UsageError
 from pipeline.operations.settings import FarBuilder
 from pipeline.records.builders import Builder
 from pipeline.records.names import is_name
@@ -133,8 +133,7 @@ def _builder(name: str, path: Path | None, option: str, known: Known) -> Place |
 def _entry(name: str, option: str, known: Known) -> Builder | None:
     try:
         return next((each for each in known.registered() if each.name == name), None)
-    except (LedgerError, NotFound) as exc:
-        raise type(exc)(
-            f"Whether {option} {name!r} is a builder cannot be told: {exc.message}",
-            remedy=f"`./{name}` is a file or folder here; `USER@{name}:/PATH` needs no registry.",
-        ) from exc
+    except LedgerError as exc:
+        exc.message = f"Whether {option} {name!r} is a builder cannot be told: {exc.message}"
+        exc.remedy = f"`./{name}` is a file or folder here; `USER@{name}:/PATH` needs no registry."
+        raise

@@ -9,14 +9,17 @@ import shutil
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline.compare.bundle import STARTER, program
-from pipeline.compare.wire import Line
+from pipeline.compare.reader.limits import Limits
+from pipeline.compare.reader.session import Session
+from pipeline.compare.wire import Line, same_machine
 from pipeline.edge.conversation import LocalConversation
 from pipeline.errors import CommandFailed, ComparisonIncomplete
 from pipeline.records.base import dump
@@ -138,13 +141,13 @@ def test_two_files_are_compared_whatever_they_are_called(tmp_path: Path) -> None
 
 
 @contextlib.contextmanager
-def answering(answers: list[bytes]) -> Iterator[Line]:
+def answering(answers: list[bytes], greeting: Mapping[str, Any] | None = None) -> Iterator[Line]:
     """A line to somebody who greets properly and then sends these bytes, whatever is asked."""
 
     class Told:
         def __init__(self) -> None:
             self.name, self.travelled = "build2", 0
-            hello = json.dumps({"protocol": 1, "python": "3.8.0"}).encode()
+            hello = json.dumps({"protocol": 1, "python": "3.8.0", **(greeting or {})}).encode()
             self.left = struct.pack(">I", len(hello)) + hello + b"".join(answers)
 
         def send(self, data: bytes) -> None:
@@ -230,3 +233,38 @@ def test_the_reader_runs_on_every_python(python: str, tmp_path: Path) -> None:
 def test_the_program_is_small() -> None:
     """What is sent before the first question stays below 64 KiB."""
     assert len(program()) < 64 << 10
+
+
+def test_more_names_than_can_be_told_are_not_told(tmp_path: Path) -> None:
+    """A folder of names without end is refused where it lies: neither memory nor wire is filled with them."""
+    for number in range(30):
+        (tmp_path / f"{number}").write_bytes(b"a")
+    question = {"ask": "files", "root": str(tmp_path)}
+    assert len(Session().answer(question)["files"]) == 30
+    assert Session(Limits(told=4000)).answer(question) == {
+        "unreadable": "there are more files than can be told of"
+    }
+    assert "more than 29 names" in Session(Limits(entries=29)).answer(question)["unreadable"]
+
+
+GREETINGS: dict[str, dict[str, Any]] = {
+    "another protocol": {"protocol": 2},
+    "no python": {"python": None},
+    "a python that is none": {"python": "3.8; rm -rf"},
+    "nothing": {"protocol": None, "python": None},
+}
+
+
+@pytest.mark.parametrize("name", GREETINGS)
+def test_a_greeting_that_is_none_is_nonsense(name: str) -> None:
+    """Whoever does not greet as a reader does is asked nothing."""
+    with pytest.raises(ComparisonIncomplete, match="build2 answers nonsense"), answering([], GREETINGS[name]):
+        pass
+
+
+@pytest.mark.parametrize("word", ["", "x" * 32, "0" * 31, 7, None, ["0" * 32], "../../etc/passwd"])
+def test_an_id_that_is_none_is_not_known(word: Any) -> None:
+    """A machine that says something else than an id for its own has none, and is shown to be no other."""
+    with answering([], {"machine": word, "boot": "0" * 31 + "1"}) as line:
+        assert (line.machine.machine_id, line.machine.boot_id) == (None, "0" * 31 + "1")
+        assert same_machine(line.machine, replace(line.machine, boot_id="0" * 31 + "2")) is None
