@@ -43,13 +43,13 @@
     │   └── ReaderMissing             95   no Python 3.8 or later on a side
     ├── CommandFailed                 90   a program that was needed failed
     │   └── CommandTimedOut           91
-    ├── TrustError                    92   what is signed, or has to be, does not hold
-    │   ├── PolicyInvalid             93   there is no policy here, or it is not the root's
-    │   ├── SignatureInvalid          94   not signed, or not by whom it has to be, or other bytes
-    │   ├── PromotionRefused          95   the rules say that this is not promoted
-    │   ├── PromotionInvalid          96   a promoted set is not what its entry says
-    │   ├── Outdated                  97   a number below the highest that this machine has seen
-    │   └── InstallFailed             98   the packages cannot be installed
+    ├── TrustError                   100   what is signed, or has to be, does not hold
+    │   ├── PolicyInvalid            101   there is no policy here, or it is not the root's
+    │   ├── SignatureInvalid         102   not signed, or not by whom it has to be, or other bytes
+    │   ├── PromotionRefused         103   the rules say that this is not promoted
+    │   ├── PromotionInvalid         104   a promoted set is not what its entry says
+    │   ├── Outdated                 105   a number below the highest that this machine has seen
+    │   └── InstallFailed            106   the packages cannot be installed
     └── Interrupted                  130   Ctrl-C
 
 The number is the process's exit code; a test proves them unique. A message says what failed, on which
@@ -343,7 +343,7 @@ class CommandTimedOut(CommandFailed):
 class TrustError(PipelineError):
     """What is signed, or has to be, does not hold. `reason` is one stable word for programs."""
 
-    exit_code = 92
+    exit_code = 100
 
     def __init__(self, message: str, *, reason: str = "invalid", remedy: str | None = None) -> None:
         super().__init__(message, remedy=remedy)
@@ -351,29 +351,29 @@ class TrustError(PipelineError):
 
 
 class PolicyInvalid(TrustError):
-    exit_code = 93
+    exit_code = 101
 
 
 class SignatureInvalid(TrustError):
     """A signature that shows nothing. `reason`: unsigned, bad-signature, unknown-key."""
 
-    exit_code = 94
+    exit_code = 102
 
 
 class PromotionRefused(TrustError):
-    exit_code = 95
+    exit_code = 103
 
 
 class PromotionInvalid(TrustError):
-    exit_code = 96
+    exit_code = 104
 
 
 class Outdated(TrustError):
-    exit_code = 97
+    exit_code = 105
 
 
 class InstallFailed(TrustError):
-    exit_code = 98
+    exit_code = 106
 
 
 class Interrupted(PipelineError):

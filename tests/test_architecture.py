@@ -40,7 +40,7 @@ SOLE_IMPORTERS: dict[str, frozenset[str]] = {
         {"pipeline.edge.process", "pipeline.edge.supervisor", "pipeline.edge.conversation"}
     ),
     "fabric": frozenset({"pipeline.edge.ssh"}),
-    "paramiko": frozenset({"pipeline.edge.ssh"}),
+    "paramiko": frozenset({"pipeline.edge.ssh", "pipeline.edge.ssh_login"}),
     "time": frozenset({"pipeline.edge.clock", "pipeline.edge.process", "pipeline.edge.conversation"})
     | _SUPERVISION,
     "random": frozenset(),

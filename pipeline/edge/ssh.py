@@ -1,24 +1,21 @@
 """A program of another machine, started through SSH and talked with as one of this machine.
 
-The only module that knows Fabric. ssh's own configuration, the agent and jump hosts count; a host key that is
-not known, or another than the known one, is refused at every hop, and none is ever added.
+The only module that knows Fabric; `ssh_login` says which keys count. ssh's own configuration, the agent and
+jump hosts do; a host key that is not known, or another than the known one, is refused at every hop, and none
+is ever added.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import shlex
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Final
 
 from fabric import Config, Connection
-from paramiko import Agent, Channel, PKey, SSHClient, Transport
-from paramiko.auth_strategy import AuthStrategy, InMemoryPrivateKey
-from paramiko.client import MissingHostKeyPolicy
+from paramiko import Channel, SSHClient, Transport
 from paramiko.ssh_exception import (
     AuthenticationException,
     ChannelException,
@@ -27,28 +24,16 @@ from paramiko.ssh_exception import (
 )
 
 from pipeline.edge.conversation import Deadline, Proxy, ended, slow
-from pipeline.edge.hosts import Host, HostKey, KnownKey, check_key, find_keys, known_name, preferred_kinds
-from pipeline.edge.identity import expanded
-from pipeline.edge.plain_file import read_plain
-from pipeline.errors import (
-    ConfigInvalid,
-    HostRefused,
-    HostUnreachable,
-    LoginRefused,
-    PipelineError,
-    UsageError,
-)
+from pipeline.edge.hosts import Host, known_name, preferred_kinds
+from pipeline.edge.ssh_login import Keys, OnlyKnown, in_words, known_files, known_keys, read_config, read_hop
+from pipeline.errors import HostRefused, HostUnreachable, LoginRefused, PipelineError
 
 CONNECT_SECONDS: Final = 15
 _GRACE_SECONDS: Final = 2.0
 _KEEPALIVE_SECONDS: Final = 20
 _BLOCK_BYTES: Final = 1 << 18
 _TAIL_BYTES: Final = 2000
-_KNOWN_BYTES: Final = 16 << 20
 _MOST_HOPS: Final = 8
-_USUAL_KEYS: Final = tuple(f"~/.ssh/id_{kind}" for kind in ("ed25519", "ecdsa", "rsa"))
-_USUAL_KNOWN: Final = "~/.ssh/known_hosts ~/.ssh/known_hosts2"
-_SYSTEM_KNOWN: Final = "/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2"
 _RSA: Final = ("rsa-sha2-512", "rsa-sha2-256")
 
 logging.getLogger("paramiko").addHandler(logging.NullHandler())  # what it has to say is raised as well
@@ -134,7 +119,7 @@ class _Route:
         self._clients: list[SSHClient] = []
         self._proxies: list[Proxy] = []
         self._meter: _Metered | None = None
-        self._config = _read_config()
+        self._config = read_config()
 
     @property
     def travelled(self) -> int:
@@ -153,7 +138,7 @@ class _Route:
             channel.settimeout(self.seconds)
             channel.exec_command(command)
         except (SSHException, EOFError, OSError) as exc:
-            raise self._failed(f"no program can be started there: {_text(exc)}", "start") from exc
+            raise self._failed(f"no program can be started there: {in_words(exc)}", "start") from exc
         return channel
 
     def close(self) -> None:
@@ -186,7 +171,7 @@ class _Route:
         return connection
 
     def _made(self, host: Host) -> Connection:
-        overrides = {"authentication": {"strategy_class": _Keys}, "load_ssh_configs": False}
+        overrides = {"authentication": {"strategy_class": Keys}, "load_ssh_configs": False}
         config = Config(lazy=True, ssh_config=self._config, overrides=overrides)
         known = self._config.lookup(host.address)
         connection = Connection(
@@ -225,17 +210,17 @@ class _Route:
             )
         except (ChannelException, SSHException, EOFError) as exc:
             where = f"{connection.host} cannot be reached from {before.host}"
-            raise self._failed(f"{where}: {_text(exc)}", "connect") from exc
+            raise self._failed(f"{where}: {in_words(exc)}", "connect") from exc
 
     def _secure(self, connection: Connection, host: Host, straight: bool) -> None:
         """Makes a connection refuse every key but those that are known."""
         alias = connection.ssh_config.get("hostkeyalias")
         name = known_name(connection.host, connection.port, alias)
-        known = _known_keys(connection.ssh_config, name)
+        known = known_keys(connection.ssh_config, name)
         there = replace(host, address=connection.host, port=connection.port)
-        file = shlex.split(connection.ssh_config.get("userknownhostsfile", _USUAL_KNOWN))[0]
+        file = known_files(connection.ssh_config)[0]
         scan = straight and not alias
-        connection.client.set_missing_host_key_policy(_OnlyKnown(there, name, known, file, scan))
+        connection.client.set_missing_host_key_policy(OnlyKnown(there, name, known, file, scan))
         kinds = preferred_kinds(host, known)
         wanted = [each for kind in kinds for each in (_RSA if kind == "ssh-rsa" else (kind,))]
 
@@ -258,17 +243,17 @@ class _Route:
         except AuthenticationException as exc:
             raise self._login_refused(connection, exc) from exc
         except NoValidConnectionsError as exc:
-            why = "; ".join(sorted({_text(each) for each in exc.errors.values()}))
+            why = "; ".join(sorted({in_words(each) for each in exc.errors.values()}))
             raise self._failed(f"{where} cannot be reached: {why}", "connect") from exc
         except socket.gaierror as exc:
             raise self._failed(f"the name {connection.host} is not known: {exc.strerror}", "connect") from exc
         except TimeoutError as exc:
             raise self._failed(f"{where} does not answer within {self.seconds} s", "connect") from exc
         except (OSError, EOFError) as exc:
-            raise self._failed(f"{where} cannot be reached: {_text(exc)}", "connect") from exc
+            raise self._failed(f"{where} cannot be reached: {in_words(exc)}", "connect") from exc
         except SSHException as exc:
             raise self._failed(
-                f"what answers at {where} does not finish SSH's greeting: {_text(exc)}", "login"
+                f"what answers at {where} does not finish SSH's greeting: {in_words(exc)}", "login"
             ) from exc
         transport = connection.client.get_transport()
         if not transport.is_authenticated():
@@ -315,118 +300,3 @@ class _Metered:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
-
-
-class _OnlyKnown(MissingHostKeyPolicy):  # type: ignore[misc]
-    """Asked about every host key, for the client itself is told none."""
-
-    def __init__(self, host: Host, name: str, known: Sequence[KnownKey], file: str, scan: bool) -> None:
-        self._asked = (host, name, known)
-        self._file, self._scan = file, scan
-
-    def missing_host_key(self, client: Any, hostname: str, key: Any) -> None:
-        check_key(*self._asked, HostKey(key.get_name(), key.asbytes()), file=self._file, scan=self._scan)
-
-
-class _Key(InMemoryPrivateKey):  # type: ignore[misc]
-    """A key that is tried, with what is told of it."""
-
-    def __init__(self, username: str, key: Any, told: str) -> None:
-        super().__init__(username, key)
-        self.told = told
-
-
-class _Keys(AuthStrategy):  # type: ignore[misc]
-    """The agent's keys and those of files, in ssh's order, and never a question."""
-
-    def __init__(self, ssh_config: Any, fabric_config: Any, username: str) -> None:
-        super().__init__(ssh_config)
-        self._user = username
-
-    def get_sources(self) -> Iterator[_Key]:
-        """Yields the keys to try: files that the agent holds, the other files, the rest of the agent."""
-        files = dict(self._files())
-        only = self.ssh_config.get("identitiesonly", "no") == "yes"
-        asked = self.ssh_config.get("identityagent", "").lower() != "none"
-        agent = Agent() if asked else None
-        try:
-            held = {key.asbytes(): key for key in agent.get_keys()} if agent else {}
-            for path, (blob, key) in files.items():
-                if blob in held:
-                    yield _Key(self._user, held.pop(blob), f"{path} from the agent")
-                elif key is not None:
-                    yield _Key(self._user, key, path)
-            for key in () if only else held.values():
-                yield _Key(self._user, key, f"{key.comment or key.get_name()} from the agent")
-        finally:
-            if agent is not None:
-                agent.close()
-
-    def _files(self) -> Iterator[tuple[str, tuple[bytes | None, Any]]]:
-        """Yields each file of keys with its public bytes, and the key unless it is encrypted."""
-        for path in self.ssh_config.get("identityfile", _USUAL_KEYS):
-            place = expanded(path)
-            key = None
-            with contextlib.suppress(Exception):  # encrypted, of another form, or not there
-                key = PKey.from_path(place)
-            blob = key.asbytes() if key is not None else _public(place)
-            if blob is not None:
-                yield str(place), (blob, key)
-
-
-def _public(place: Path) -> bytes | None:
-    """Returns the public half of an encrypted key, which lies beside it, or None."""
-    try:
-        words = read_plain(place.with_name(place.name + ".pub"), limit=_KNOWN_BYTES, follow=True)
-    except OSError:
-        return None
-    found = find_keys("key", f"key {words.decode(errors='replace')}", "")
-    return found[0].key.blob if found else None
-
-
-def read_hop(text: str) -> Host:
-    """Reads one machine as `ProxyJump` has it: `[user@]host[:port]`, or `ssh://…`. Raises UsageError."""
-    user, at, rest = text.strip().removeprefix("ssh://").rpartition("@")
-    address, colon, port = rest.rpartition(":")
-    if not colon or (rest.count(":") > 1 and not rest.startswith("[")):
-        address, port = rest, ""
-    if rest.startswith("[") and rest.endswith("]"):
-        address, port = rest, ""
-    try:
-        return Host(address.strip("[]"), user if at else None, int(port) if port else None)
-    except ValueError:
-        raise UsageError(
-            f"{text!r} is no machine to jump over.", remedy="Write [user@]host[:port]."
-        ) from None
-
-
-def _read_config() -> Any:
-    """Reads ssh's configuration, the user's before the machine's. Raises ConfigInvalid."""
-    try:
-        config = Config(lazy=True)
-        config.load_ssh_config()
-    except (SSHException, OSError, ValueError) as exc:
-        raise ConfigInvalid(
-            f"ssh's configuration cannot be read: {_text(exc)}.", remedy="Correct it."
-        ) from exc
-    return config.base_ssh_config
-
-
-def _known_keys(words: Any, name: str) -> list[KnownKey]:
-    """Returns the keys that this machine knows another by."""
-    files = shlex.split(words.get("userknownhostsfile", _USUAL_KNOWN))
-    files += shlex.split(words.get("globalknownhostsfile", _SYSTEM_KNOWN))
-    found: list[KnownKey] = []
-    for file in files:
-        try:
-            text = read_plain(expanded(file), limit=_KNOWN_BYTES, follow=True)
-        except OSError:  # what cannot be read makes no key known
-            continue
-        found += find_keys(name, text.decode(errors="replace"), file)
-    return found
-
-
-def _text(exc: BaseException) -> str:
-    """Returns an error in words, on one line."""
-    told = getattr(exc, "strerror", None) or str(exc) or type(exc).__name__
-    return " ".join(str(told).split())[:300].rstrip(".")

@@ -20,7 +20,7 @@ from pipeline.operations.settings import FarBuilder
 from pipeline.records.builders import Builder
 from pipeline.records.names import is_name
 
-_FAR: Final = re.compile(r"(?P<host>\[[^\]/]*\]|[^:/\[]+):(?P<path>/.*)", re.DOTALL)
+_FAR: Final = re.compile(r"(?P<host>(?:[^:/\[]*@)?(?:\[[^\]/]*\]|[^:/\[]+)):(?P<path>/.*)", re.DOTALL)
 
 
 @dataclass(frozen=True)

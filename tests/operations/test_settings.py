@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import ConfigInvalid, IdentityUnknown
-from pipeline.operations.settings import LocalSettings, masked, resolve
+from pipeline.operations.settings import FarBuilder, LocalSettings, masked, resolve
 from pipeline.records.builders import Builder
 from pipeline.runtime import find_home, identify, make_refs
 
@@ -142,3 +142,37 @@ def test_no_machine_takes_anothers_name(
         identify(shared(tmp_path), lambda: builders)
     assert "two" in refused.value.message
     assert "config.toml" in (refused.value.remedy or "")
+
+
+def test_other_builders_are_set_by_name() -> None:
+    """What this machine knows of another builder by itself is shown with the rest."""
+    text = '[builders.build2]\nroot = "/srv/artifacts"\naddress = "b2"\nport = 2222\nuser = "me"'
+    settings = resolve(HOME, text, {})
+    assert settings.builders == {"build2": FarBuilder(Path("/srv/artifacts"), "b2", 2222, "me")}
+    assert origins(settings)["builders.build2.port"] == ("2222", "/machine/.pipeline/config.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("builders = 1", "`builders`"),
+        ("[builders]\nbuild2 = 1", "`builders.build2`"),
+        ('[builders."-x"]\nroot = "/x"', "`builders.-x`"),
+        ('[builders.build2]\nrot = "/x"', "`builders.build2.rot`"),
+        ('[builders.build2]\nroot = "x"', "`builders.build2.root`"),
+        ('[builders.build2]\nroot = ""', "`builders.build2.root`"),
+        ("[builders.build2]\nroot = 1", "`builders.build2.root`"),
+        ('[builders.build2]\naddress = "-oX=y"', "`builders.build2`"),
+        ('[builders.build2]\naddress = "a\\nb"', "`builders.build2.address`"),
+        ('[builders.build2]\nport = "22"', "`builders.build2.port`"),
+        ("[builders.build2]\nport = true", "`builders.build2.port`"),
+        ('[builders.build2]\nuser = "-l"', "`builders.build2`"),
+        ('[builders.build2]\nhost_key = "x"', "`builders.build2`"),
+        ('[builders.build2]\nmachine_id = "x"', "`builders.build2.machine_id`"),
+    ],
+)
+def test_a_builder_that_is_set_wrong_is_named(text: str, named: str) -> None:
+    """A wrong name, table or value is refused with its place in the file."""
+    with pytest.raises(ConfigInvalid, match=r"config\.toml") as caught:
+        resolve(HOME, text, {})
+    assert named in caught.value.message
