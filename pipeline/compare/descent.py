@@ -41,7 +41,7 @@ _FOLLOWS: Final = {
 }
 
 #: Kinds whose entries are lines: each that differs is told by itself.
-_LINES: Final = frozenset({"properties", "manifest"})
+_LINES: Final = frozenset({"properties", "manifest", "class"})
 
 Path = list[Any]
 
@@ -136,7 +136,8 @@ class _Descent:
             return
         node.kind = kinds[0]
         self._tables(node, one, two)
-        _fields(node, one, two, _FOLLOWS.get(kinds[0], frozenset()) if node.below else frozenset())
+        told = node.below or (node.kind in _LINES and node.leaves)
+        _fields(node, one, two, _FOLLOWS.get(kinds[0], frozenset()) if told else frozenset())
         _merge(node)
         if not node.below and not node.leaves:
             _leaf(node, "bytes that no rule explains")

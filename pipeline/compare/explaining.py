@@ -135,7 +135,21 @@ class _Explained:
         if kind.endswith("tar") and leaf.what == "end" and node.below:
             return "follows", "the padding goes with what is inside"
         ours, theirs = self._values
+        if kind == "class" and leaf.what == "name":
+            return self._constant(leaf, node)
         return cause_of(Seen(leaf.path, kind, leaf.what, leaf.left, leaf.right, shown, ours, theirs))
+
+    def _constant(self, leaf: ComparedLeaf, node: Node) -> Named | None:
+        """Returns the cause of a constant that one side has, held against that which the other has instead,
+        where each side has as many.
+        """
+        found = [each for each in node.leaves if each.what == "name"]
+        left = sorted(each.path[-1] for each in found if each.left is not None)
+        right = sorted(each.path[-1] for each in found if each.right is not None)
+        if len(left) != len(right):
+            return None
+        one, two = next(pair for pair in zip(left, right, strict=True) if leaf.path[-1] in pair)
+        return cause_of(Seen([*node.shown, "constant"], "class", "value", one, two, None, *self._values))
 
     def _follows(self, node: Node) -> bool:
         """Says whether a member of a package's control part follows from its files, as far as it differs."""

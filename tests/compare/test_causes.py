@@ -131,6 +131,14 @@ def _compile_date(at: Path, side: int, mended: bool) -> bytes:
     return _text(at, (made / "a.o").read_bytes(), "a.o")
 
 
+def _class_date(at: Path, side: int, mended: bool) -> bytes:
+    date = "none" if mended else ("2026-11-24T10:00:00Z", "2026-11-25T11:12:13Z")[side]
+    source = f'class A {{ static final String BUILT = "{date}"; int f() {{ return 1; }} }}'
+    made = tree(at / "java", {"A.java": source.encode()})
+    run("javac", "-g:none", "A.java", where=made)
+    return zipped(tree(at / "t", {"A.class": (made / "A.class").read_bytes()}))
+
+
 def _host(at: Path, side: int, mended: bool) -> bytes:
     host = "builder" if mended else ("build1", "build2")[side]
     return _text(at, run("sh", "-c", 'echo "git.build.host=$HOSTNAME"', where=Path("/"), HOSTNAME=host))
@@ -263,6 +271,7 @@ PLANTED = [
     Planted(_build_path, "a.tar", DIFFER, "path", "content"),
     Planted(_debug_path, "a.tar", DIFFER, "path", "content"),
     Planted(_compile_date, "a.tar", DIFFER, "binary-date", "content"),
+    Planted(_class_date, "a.jar", DIFFER, "text-date", "name"),
     Planted(_host, "a.tar", DIFFER, "host", "content"),
     Planted(_user, "a.jar", DIFFER, "user", "value"),
     Planted(_set_order, "a.tar", DIFFER, "set-order", "content"),

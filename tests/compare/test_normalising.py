@@ -130,6 +130,16 @@ def _deb_sizes(at: Path) -> Pair:
     return made[0], made[1]
 
 
+def _deb_links(at: Path) -> Pair:
+    """A jar of other times that has a second name in its package."""
+    made = []
+    for jar in _zip_times(at / "jars"):
+        folder = tree(at / "t", {"usr/share/a.jar": jar})
+        (folder / "usr/share/b.jar").hardlink_to(folder / "usr/share/a.jar")
+        made.append(package(folder))
+    return made[0], made[1]
+
+
 def _nested(at: Path) -> Pair:
     """A jar in a war in a tgz in a package, with other times in the jar alone."""
     made = []
@@ -186,6 +196,7 @@ HARMLESS: list[tuple[Callable[[Path], Pair], str, Values, set[str]]] = [
     (_deb_times, "a.deb", (NOTHING, NOTHING), {"ar-times", "deb-times", "xz-compression"}),
     (_deb_compression, "a.deb", (NOTHING, NOTHING), {"gzip-compression", "gzip-header"}),
     (_deb_jar, "a.deb", (NOTHING, NOTHING), {"zip-times", "deb-md5sums", "xz-compression"}),
+    (_deb_links, "a.deb", (NOTHING, NOTHING), {"zip-times", "deb-md5sums", "xz-compression"}),
     (
         _deb_sizes,
         "a.deb",

@@ -52,6 +52,7 @@ _CONSTANTS: Dict[int, Tuple[str, str]] = {
     19: ("module", "t"),
     20: ("package", "t"),
 }
+_NUMBERS = {"int": ">i", "float": ">f", "long": ">q", "double": ">d"}
 #: What a letter above refers to.
 _REFERRED = {"t": (_UTF8,), "k": (_CLASS,), "n": (_NAME_AND_TYPE,), "m": (9, 10, 11)}
 
@@ -177,7 +178,7 @@ class _Class:
                 what, shape = _CONSTANTS[tag]
                 value = self._take(sum(int(each) if each.isdigit() else 2 for each in shape))
                 if shape in ("4", "8"):
-                    self.texts.append(what + " " + value.hex())
+                    self.texts.append(_number(what, value))
             else:
                 raise _Bad
             found[number] = (tag, value)
@@ -295,6 +296,12 @@ class _Class:
 
     def _saying(self, instruction: bytes, constant: int, behind: int) -> bytes:
         return instruction[:1] + self._said(constant) + instruction[behind:]
+
+
+def _number(what: str, value: bytes) -> str:
+    """Returns a constant as a number; one that is none, which has many forms, by its bytes."""
+    (number,) = struct.unpack(_NUMBERS[what], value)
+    return "%s %r" % (what, number) if number == number else "%s %s" % (what, value.hex())
 
 
 def _length(code: bytes, at: int) -> int:

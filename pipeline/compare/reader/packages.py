@@ -127,14 +127,21 @@ class Package:
                 raise Unreadable("is a package whose md5sums has a line that is none")
             wanted = {name: digest for digest, name in lines}
             entries: Dict[bytes, Key] = {}
+            links: Dict[bytes, bytes] = {}
+            kind, link = (self.data.listing.columns.index(column) for column in ("type", "link"))
             if len(wanted) != len(lines) or self.data.listing.duplicates:
                 raise Unreadable("is a package that has a name twice")
             for row in self.data.listing.rows():
-                name = row.name[2:] if row.name.startswith(b"./") else row.name
+                name = _bare(row.name)
                 if name in wanted and row.place is not None:
                     if name in entries or _md5(self._content(row.place)) != wanted[name]:
                         raise Unreadable("is a package whose md5sums are not those of its files")
                     entries[name] = (row.name, 0)
+                elif name in wanted and row.values[kind] == b"1":
+                    links[name] = _bare(row.values[link])
+            for name, target in links.items():
+                if target in entries and wanted[target] == wanted[name]:
+                    entries[name] = entries[target]
             if len(entries) != len(lines):
                 raise Unreadable("is a package whose md5sums names a file that it does not have")
             self._sums = [(digest, name, entries[name]) for digest, name in lines]
@@ -154,8 +161,7 @@ class Package:
             raise Unreadable("is a package that does not state one Installed-Size")
         total = 1
         for row in self.control.listing.rows():
-            name = row.name[2:] if row.name.startswith(b"./") else row.name
-            if row.place is not None and name not in (b"control", b"md5sums"):
+            if row.place is not None and _bare(row.name) not in (b"control", b"md5sums"):
                 total += _kib(row.place.size)
         kind, link = (self.data.listing.columns.index(column) for column in ("type", "link"))
         for row in self.data.listing.rows():
@@ -176,6 +182,10 @@ class Package:
             if new is not None and row.place is not None:
                 grown += _kib(new.length) - _kib(row.place.size)
         return grown
+
+
+def _bare(name: bytes) -> bytes:
+    return name[2:] if name.startswith(b"./") else name
 
 
 def _kib(size: int) -> int:
