@@ -87,14 +87,16 @@ class Found:
         return [leaf for node in self.root.every() for leaf in node.leaves]
 
 
-def descend(left: Line, right: Line, artifact: str) -> Found:
-    """Finds what differs inside an artifact whose bytes differ. Raises ComparisonIncomplete."""
-    return _Descent(left, right).run(artifact)
+def descend(left: Line, right: Line, artifact: str, most_rows: int = _MOST_ROWS) -> Found:
+    """Finds what differs inside an artifact whose bytes differ, with answers of so many entries at the most.
+    Raises ComparisonIncomplete.
+    """
+    return _Descent(left, right, most_rows).run(artifact)
 
 
 class _Descent:
-    def __init__(self, left: Line, right: Line) -> None:
-        self._lines = (left, right)
+    def __init__(self, left: Line, right: Line, most_rows: int) -> None:
+        self._lines, self._most_rows = (left, right), most_rows
         self._unreadable: list[str] = []
 
     def run(self, artifact: str) -> Found:
@@ -204,7 +206,7 @@ class _Descent:
 
     def _fetch(self, node: Node, buckets: Sequence[int], bits: int) -> tuple[list[Any], list[Any]]:
         """Asks for the entries of some buckets, on and on until none is left out."""
-        question = {"ask": "rows", "path": node.path, "bits": bits, "most": _MOST_ROWS}
+        question = {"ask": "rows", "path": node.path, "bits": bits, "most": self._most_rows}
         question["buckets"] = list(buckets)
         answers = self._both(question)
         found: list[list[Any]] = []
