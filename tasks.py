@@ -460,9 +460,12 @@ def artifacts_verify(c: Context, id: str = "", json: bool = False) -> None:
         "commit": "compare builds of this commit, 7 to 40 digits; by default the newest that two have built",
         "job": "compare this job's build with the others' of its commit; or those of several, with commas",
         "branch": "compare the newest builds of this branch",
+        "build": "have every builder that lacks it build it first, and wait",
+        "watch": "compare whenever there are new builds to compare, until Ctrl-C",
+        "timings": "set the times of stages and modules side by side instead",
+        "environment": "compare what builders state of their environments, before any build",
         "markdown": "file for a report that fits a message or a pull request; '-' prints it instead of text",
         "html": "file for a report as one page for a browser; '-' prints it instead of text",
-        "environment": "compare what builders state of their environments, before any build",
         "json": JSON,
     },
     auto_shortflags=False,  # -h is help
@@ -475,40 +478,50 @@ def compare(
     commit: str = "",
     job: str = "",
     branch: str = "",
+    build: bool = False,
+    watch: bool = False,
+    timings: bool = False,
+    environment: bool = False,
     markdown: str = "",
     html: str = "",
-    environment: bool = False,
     json: bool = False,
 ) -> None:
     """Say whether two builders made the same packages of a commit, and if not, exactly where they differ.
 
     With --left and --right it says so of two folders or files, of which nothing else is known.
     """
+    from pipeline import runtime
     from pipeline.console.comparison import reports_wanted, show_comparison
-    from pipeline.console.input import words
+    from pipeline.console.environment import show_environments, show_timings
+    from pipeline.console.input import insist_on_one, words
     from pipeline.console.live import screen
     from pipeline.edge.output_file import OutputFile
-    from pipeline.errors import UsageError
+    from pipeline.operations import environments, everywhere
     from pipeline.operations.choosing import Asked
-    from pipeline.runtime import compare_builds_here, compare_here
 
     asked = Asked(tuple(words(job)), commit, branch)
-    if (left or right) and asked != Asked():
-        raise UsageError("Paths have no commit, branch or job.", remedy="Give --left and --right alone.")
+    paths = bool(left or right)
+    instead = {"--left": paths, "--build": build, "--watch": watch, "--timings": timings}
+    insist_on_one({**instead, "--environment": environment})
+    insist_on_one(
+        {"--left": paths, "--environment": environment, "--commit, --job, --branch": asked != Asked()}
+    )
+    if environment:
+        sys.exit(show_environments(environments.compare_stated(site()), json))
+    if timings:
+        sys.exit(show_timings(everywhere.timings(site(), asked), json))
     wanted = reports_wanted(json, markdown=markdown, html=html)
-    files = {form: OutputFile(place) for form, place in wanted.files.items()}
-    if left or right:
-        found = compare_here(left, right, say)
-    elif environment:
-        from pipeline.console.environment import show_environments
-        from pipeline.operations.environments import compare_stated
-
-        sys.exit(show_environments(compare_stated(site()), json))
-    else:
-        collect_from_now_on()
-        with screen() as seen:
-            found = compare_builds_here(asked, seen.say, seen.live)
-    sys.exit(show_comparison(found, wanted.printed, {form: file.write for form, file in files.items()}))
+    files = {form: OutputFile(place).write for form, place in wanted.files.items()}
+    if paths:
+        sys.exit(show_comparison(runtime.compare_here(left, right, say), wanted.printed, files))
+    collect_from_now_on()
+    if watch:
+        for found in runtime.watch_builds(asked, say):
+            show_comparison(found, wanted.printed, files)
+        return
+    with screen() as seen:
+        found = runtime.compare_builds_here(asked, seen.say, seen.live, build=build)
+    sys.exit(show_comparison(found, wanted.printed, files))
 
 
 @task(

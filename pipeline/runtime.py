@@ -7,7 +7,7 @@ import os
 import shlex
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,7 @@ from pipeline.operations.agreement import Reach, compare_builds, reach_far, reac
 from pipeline.operations.choosing import Asked
 from pipeline.operations.compare import compare_files, open_line
 from pipeline.operations.demo.perform import Theatre
+from pipeline.operations.everywhere import build_everywhere, watch
 from pipeline.operations.places import Known, Place, place_of
 from pipeline.operations.second_builder import make_up
 from pipeline.operations.settings import LocalSettings, masked, resolve
@@ -112,16 +113,30 @@ def _known() -> Known:
 
 
 def compare_builds_here(
-    asked: Asked, say: Callable[[str], None], live: Callable[[Mapping[str, Any]], None] | None = None
+    asked: Asked,
+    say: Callable[[str], None],
+    live: Callable[[Mapping[str, Any]], None] | None = None,
+    *,
+    build: bool = False,
 ) -> Comparison:
     """Compares what builders made of one commit, as far as it can be read from this machine.
 
-    In the embedded default what one builder has made is built by the other first, if it was not yet.
+    With `build` every builder builds it first. In the embedded default what one has made is built by the
+    other first, if it was not yet.
     """
     site = make_site(say, live)
-    if site.settings.embedded and len(asked.jobs) < 2:
+    embedded = site.settings.embedded
+    if build:
+        asked = build_everywhere(site, asked, others=not embedded)
+    if embedded and len(asked.jobs) < 2:
         make_up(site, asked, EMBEDDED_BUILDERS, lambda name: _become(site, name, live))
     return compare_builds(site, asked, ways_to_builds(site))
+
+
+def watch_builds(asked: Asked, say: Callable[[str], None]) -> Iterator[Comparison]:
+    """Compares whenever there is something new to compare, until a signal. Builds nothing."""
+    site = make_site(say)
+    return watch(site, asked, ways_to_builds(site))
 
 
 def _become(site: Site, name: str, live: Callable[[Mapping[str, Any]], None] | None) -> Site:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.errors import UsageError
@@ -23,6 +23,13 @@ def whole_number(name: str, text: str, default: int | None = None) -> int | None
         return int(text)
     except ValueError:
         raise UsageError(f"--{name} is {text!r}.", remedy="Give a whole number.") from None
+
+
+def insist_on_one(options: Mapping[str, bool]) -> None:
+    """Raises UsageError where more than one of these options was given: each excludes the others."""
+    given = [name for name, is_given in options.items() if is_given]
+    if len(given) > 1:
+        raise UsageError(f"{given[0]} and {given[1]} exclude each other.", remedy="Give one of them.")
 
 
 def program_words(command: str, shell: bool, arguments: Sequence[str]) -> list[str]:
