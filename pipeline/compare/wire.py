@@ -14,6 +14,8 @@ from pipeline.errors import CommandFailed, CommandTimedOut, ComparisonIncomplete
 from pipeline.records.base import STRICT_JSON
 
 _LARGEST_ANSWER: Final = 64 << 20
+#: Read, a value takes far more room than it takes on the wire.
+_MOST_VALUES: Final = 2_000_000
 #: An answer may take as long as unpacking the largest package takes a slow machine.
 ANSWER_SECONDS: Final = 900.0
 #: Until the first answer: an interpreter starts, and reads the program.
@@ -120,6 +122,8 @@ class Line:
         self._talk.close()
 
     def _parsed(self, data: bytes) -> dict[str, Any]:
+        if data.count(b",") > _MOST_VALUES:
+            raise self._nonsense(f"more than {_MOST_VALUES} values")
         try:
             answer = STRICT_JSON.decode(data.decode("ascii"))
         except (ValueError, RecursionError) as exc:

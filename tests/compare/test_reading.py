@@ -177,6 +177,7 @@ NONSENSE = {
     "no object": framed(b"[]"),
     "no UTF-8": framed(b'{"files": "\xff"}'),
     "nested without end": framed(b"[" * 100_000),
+    "values without end": framed(b'{"files": [' + b"[]," * 2_000_001 + b"[]]}"),
     "ten gigabytes": struct.pack(">I", 0xFFFFFFFF),
     "cut off": framed(b'{"files": []}')[:-3],
     "nothing": b"",
