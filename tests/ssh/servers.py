@@ -56,10 +56,16 @@ class Builder:
     @contextmanager
     def running(self, command: str) -> Iterator[None]:
         """Makes it run this instead of what it is asked to; that is in $SSH_ORIGINAL_COMMAND."""
+        quoted = command.replace("\\", "\\\\").replace('"', '\\"')
+        with self.allowing(f'command="{quoted}"'):
+            yield
+
+    @contextmanager
+    def allowing(self, options: str) -> Iterator[None]:
+        """Lets the key in with these options alone."""
         allowed = self.server.identity.with_name("authorized_keys")
         before = allowed.read_text()
-        quoted = command.replace("\\", "\\\\").replace('"', '\\"')
-        allowed.write_text(f'command="{quoted}" {before}')
+        allowed.write_text(f"{options} {before}")
         try:
             yield
         finally:

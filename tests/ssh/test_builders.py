@@ -166,6 +166,22 @@ def test_a_jump_host_is_passed(builders: tuple[Builder, Builder]) -> None:
     assert compared(str(one.root), two.place).verdict == Verdict.AGREE
 
 
+def test_jump_hosts_are_passed_in_their_order(builders: tuple[Builder, Builder]) -> None:
+    """Of several the first is the nearest, as for ssh: each may open nothing but the way to the next."""
+    one, two = builders
+    server = one.server
+    extra = f"    HostName {server.host}\n    Port {server.port}\n    User {server.user}"
+    files = f"    IdentityFile {server.identity}\n    UserKnownHostsFile {one.known_hosts}"
+    hops = f"Host far3\n    ProxyJump {one.name},{two.name}\n{extra}\n{files}\n"
+    one.config.write_text(hops + one.config.read_text())
+    to_two, to_three = (f'permitopen="{each.host}:{each.port}"' for each in (two.server, server))
+    with one.allowing(to_two), two.allowing(to_three):
+        assert compared(str(two.root), f"root@far3:{one.root}").verdict == Verdict.AGREE
+        one.config.write_text(one.config.read_text().replace("far1,far2", "far2,far1"))
+        with pytest.raises(HostUnreachable, match="cannot be reached from"):
+            compared(str(two.root), f"root@far3:{one.root}")
+
+
 def test_a_jump_host_is_refused_as_well(builders: tuple[Builder, Builder]) -> None:
     """An unknown key on the way is refused like one at its end, and named."""
     one, two = builders
