@@ -41,6 +41,11 @@ class Near:
         assert len(data) == length
         return data
 
+    def renew(self) -> None:
+        """Begins anew with a reader that knows nothing."""
+        self.close()
+        self.session = Session()
+
     def close(self) -> None:
         """Closes its files."""
         self.session.spool._file.close()
