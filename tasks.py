@@ -610,6 +610,33 @@ def attest(c: Context, id: str = "", json: bool = False) -> None:
     show_attested(attest(here, make_trust(), signer, id or None), json)
 
 
+@task(help={"id": "job id; by default every build that is sealed here", "json": JSON})
+@told
+def reveal(c: Context, id: str = "", json: bool = False) -> None:
+    """Say what was built to those who have committed as well: once all have, never before."""
+    from pipeline.console.promotion import show_revealed
+    from pipeline.operations.secret import reveal, sealed
+
+    here = site()
+    show_revealed([reveal(here, each) for each in ([id] if id else sealed(here))], json)
+
+
+@task(
+    name="round",
+    positional=["jobs"],
+    help={"jobs": "job ids with commas: one for each builder, none begun", "json": JSON},
+)
+@told
+def job_round(c: Context, jobs: str, json: bool = False) -> None:
+    """Have queued jobs of one commit commit to what they make before any of them reveals it."""
+    from pipeline.console.input import words
+    from pipeline.console.promotion import show_round
+    from pipeline.operations.secret import open_round
+
+    here = site()
+    show_round(open_round(here, f"round_{here.random.op()}", words(jobs)), json)
+
+
 @task(
     iterable=["comparison"],
     help={
@@ -789,10 +816,10 @@ def _group(name: str, *members: Any) -> Collection:
 
 namespace = Collection(
     *(build, work, compare, status, recover, doctor, config, sm, cluster),
-    *(attest, promote, rollback, verify, revoke),
+    *(attest, reveal, promote, rollback, verify, revoke),
 )
 namespace.add_collection(_group("policy", policy_init, policy_sign, policy_show))
-namespace.add_collection(_group("job", job_list, job_show, job_cancel, job_retry, job_log))
+namespace.add_collection(_group("job", job_list, job_show, job_cancel, job_retry, job_round, job_log))
 namespace.add_collection(_group("lock", lock_list, lock_run, lock_break))
 namespace.add_collection(
     _group("message", message_send, message_list, message_show, message_read, message_ack)

@@ -51,6 +51,7 @@ from pipeline.operations.demo.perform import Theatre
 from pipeline.operations.everywhere import build_everywhere, watch
 from pipeline.operations.places import Known, Place, place_of
 from pipeline.operations.second_builder import make_up
+from pipeline.operations.secret import seal
 from pipeline.operations.settings import LocalSettings, masked, resolve
 from pipeline.operations.site import Site
 from pipeline.operations.trust import Trust
@@ -303,7 +304,7 @@ def make_site(
         admit,
         warn=say,
     )
-    return Site(
+    site = Site(
         settings,
         name,
         ledger,
@@ -318,6 +319,11 @@ def make_site(
         open_refs=lambda: make_refs(settings),
         least_interval=least_interval,
     )
+    if settings.signing_key:
+        site.seal = lambda *sealed: seal(
+            site, make_trust(), make_signer(settings.signing_key or "", "`signing_key`"), *sealed
+        )
+    return site
 
 
 def make_theatre() -> Theatre:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.console.plain import plain
 from pipeline.console.terminal import printable, put, say, show_json, show_table
 from pipeline.operations.attest import Attested
-from pipeline.operations.policy import Shown
+from pipeline.operations.policy import Shown as ShownPolicy
 from pipeline.operations.promote import Promoted
 from pipeline.operations.promoted import Verified
+from pipeline.operations.secret import Shown
 from pipeline.records.policy import Promotion, Revocations
 
 
@@ -21,7 +23,7 @@ def show_draft(place: Path, as_json: bool) -> None:
     say("Look at the draft, then sign it: `invoke policy.sign --key ROOTKEY`.")
 
 
-def show_policy(shown: Shown, as_json: bool) -> None:
+def show_policy(shown: ShownPolicy, as_json: bool) -> None:
     policy = shown.policy
     if as_json:
         show_json({**plain(shown)})
@@ -64,6 +66,27 @@ def show_attested(done: Attested, as_json: bool) -> None:
         put(f"{digest}  {printable(name)}")
     word = "was signed before" if done.there else "is signed"
     put(f"Job {done.job_id} {word}: statement {done.sha256[:12]}.")
+
+
+def show_round(jobs: Mapping[str, str], as_json: bool) -> None:
+    if as_json:
+        show_json(plain(dict(jobs)))
+        return
+    for builder, job in sorted(jobs.items()):
+        put(f"{builder}: {job}")
+    say("Each commits first; `invoke reveal` on each builder, once all have.")
+
+
+def show_revealed(shown: Sequence[Shown], as_json: bool) -> None:
+    if as_json:
+        show_json(plain(list(shown)))
+        return
+    for each in shown:
+        put(f"{each.job_id} is revealed; `invoke attest {each.job_id}` signs it.")
+        for name in each.unwitnessed:
+            say(f"Unwitnessed, as its digest was in the ledger before: {printable(name)}")
+    if not shown:
+        put("Nothing is sealed here.")
 
 
 def show_promoted(done: Promoted, as_json: bool) -> None:

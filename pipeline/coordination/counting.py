@@ -81,6 +81,7 @@ class Tally:
     counted: list[CountedBuild]
     inputs: str
     keys: Literal["separate", "shared"]
+    witnessed: bool
     excluded: list[Excluded] = field(default_factory=list)
 
 
@@ -179,7 +180,8 @@ def _with_keys(rules: Rules, counted: list[Seen], inputs: str, excluded: list[Ex
         CountedBuild(builder=each.statement.builder, job=each.statement.facts.job, attestation=each.sha256)
         for each in counted
     ]
-    return Tally(builds, inputs, "shared" if shared else "separate", excluded)
+    witnessed = all(each.witnessed for each in counted)
+    return Tally(builds, inputs, "shared" if shared else "separate", witnessed, excluded)
 
 
 def _of_most(good: Sequence[Seen]) -> str | None:

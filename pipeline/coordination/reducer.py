@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from pipeline.coordination import leases, mailbox, presence, queue, recovery, results, trust
+from pipeline.coordination import leases, mailbox, presence, queue, recovery, results, reveals, rounds, trust
 from pipeline.coordination.draft import Answer, Draft
 from pipeline.records import paths
 from pipeline.records.base import dump
@@ -45,6 +45,8 @@ _DECISIONS: dict[str, Callable[[Draft, Any], Answer]] = {
     "status.set": presence.set_facts,
     "config.set": presence.set_config,
     "registry.set": presence.set_registry,
+    "round.open": rounds.open_round,
+    "build.reveal": reveals.reveal,
     "attestation.publish": trust.publish_attestation,
     "revocation.publish": trust.publish_revocations,
     "promotion.enter": trust.enter_promotion,

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.coordination import mailbox, queue
-from pipeline.coordination.draft import Draft, replaced
+from pipeline.coordination import mailbox, queue, rounds
+from pipeline.coordination.draft import Answer, Draft, replaced
 from pipeline.records import paths
 from pipeline.records.base import Record
 from pipeline.records.builders import LastBuild
@@ -26,9 +26,14 @@ _WORDS: dict[str, tuple[str, MessageType]] = {
 }
 
 
-def complete(draft: Draft, request: JobComplete) -> dict[str, Any]:
-    """Takes a result: the job ends, or is tried again if its class of failure allows for that."""
+def complete(draft: Draft, request: JobComplete) -> Answer:
+    """Takes a result: the job ends, or is tried again if its class of failure allows for that.
+
+    Of one that takes part in a round only a commitment is taken, and nothing that says what was made.
+    """
     job = queue.find(draft, request.job_id)
+    if refused := rounds.keep_secret(draft, request, job):
+        return refused
     if job is None or job.status != "running" or job.token != request.token:
         return _keep_late(draft, request, job)
     builder = job.assigned_to or request.builder
@@ -36,7 +41,7 @@ def complete(draft: Draft, request: JobComplete) -> dict[str, Any]:
     if failure is None and request.outcome == "cancelled":
         failure = queue.cancelled(job.cancel_requested or f"stopped on {builder}")
     stamp = f"{job.started_at or draft.now:%Y%m%dT%H%M%SZ}-{job.id}.{job.attempt}"
-    kept = _keep_payloads(draft, builder, stamp, paths.manifest(builder, job.id, job.attempt))
+    kept = keep_payloads(draft, builder, stamp, paths.manifest(builder, job.id, job.attempt))
     job = replaced(
         job,
         duration_seconds=request.duration_seconds,
@@ -75,14 +80,14 @@ def _leave(draft: Draft, job: Job, request: JobComplete) -> None:
 def _keep_late(draft: Draft, request: JobComplete, job: Job | None) -> dict[str, Any]:
     late = f"{request.job_id}.late-{request.token}"
     stamp = f"{draft.now:%Y%m%dT%H%M%SZ}-{late}"
-    kept = _keep_payloads(draft, request.builder, stamp, paths.manifest(request.builder, late, 0))
+    kept = keep_payloads(draft, request.builder, stamp, paths.manifest(request.builder, late, 0))
     if job is not None:
         queue.put(draft, replaced(job, late_results=job.late_results + 1))
     now = queue.standing(job) if job else {"job_id": request.job_id, "status": None, "outcome": None}
     return now | {"accepted": False, "late": True, "also_ended": [], "kept": kept}
 
 
-def _keep_payloads(draft: Draft, builder: str, stamp: str, manifest: str) -> dict[str, str]:
+def keep_payloads(draft: Draft, builder: str, stamp: str, manifest: str) -> dict[str, str]:
     """Writes what an attempt left, and returns where: payload name -> path."""
     places: dict[str, tuple[str, type[Record] | None]] = {
         "manifest": (manifest, Manifest),

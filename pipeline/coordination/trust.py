@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.coordination import mailbox, queue
+from pipeline.coordination import mailbox, queue, rounds
 from pipeline.coordination.draft import Answer, Draft
 from pipeline.coordination.promotion import differs
 from pipeline.errors import RecordInvalid
@@ -71,12 +71,13 @@ def _not_theirs(said: Attestation, job: Job, builder: str) -> Refusal | None:
 
 def _not_reported(draft: Draft, said: Attestation, job: Job) -> Refusal | None:
     """Refuses other bytes than the job's manifest has; of normalised ones the manifest says nothing."""
-    data = draft.read(job.manifest) if job.manifest else None
-    if data is None or job.manifest is None:
+    path = job.manifest or rounds.revealed_manifest(draft, job)
+    data = draft.read(path) if path else None
+    if data is None or path is None:
         return Refusal("no-manifest", f"Job `{job.id}` has no manifest in the ledger.")
     if said.facts.manifest != sha256_of(data):
         return Refusal("other-bytes", f"The statement is about another manifest than job `{job.id}`'s.")
-    made = draft.get(Manifest, job.manifest)
+    made = draft.get(Manifest, path)
     digests = {each.path: each.checksums.get("sha256") for each in made.artifacts} if made else {}
     if made is None or not made.complete:
         return Refusal("incomplete", f"Job `{job.id}` was resumed: it is no evidence.")
@@ -149,6 +150,8 @@ def _unfounded(draft: Draft, entry: Promotion) -> Refusal | None:
         inputs.add(said[0].facts.inputs)
     if len(inputs) > 1:
         return Refusal("unfounded", "The builds that are counted are made from different inputs.")
+    if entry.witnessed and not rounds.is_witnessed(draft, {b.builder: b.job for b in entry.counted}, entry):
+        return Refusal("unwitnessed", "Not all that count had committed before any digest was to be seen.")
     of = min(inputs)
     for path, (said_other, digest) in sorted(every.items()):
         against = differs(said_other, entry.branch, entry.commit, of, entry.normalisers, entry.digests)

@@ -28,6 +28,7 @@ from pipeline.operations.journal import AttemptRecord
 from pipeline.operations.prepare import Prepared, Wanted, prepare
 from pipeline.operations.recover import remove_attempt
 from pipeline.operations.report import Ending, Report
+from pipeline.operations.secret import in_round
 from pipeline.operations.site import Site, accepted
 from pipeline.records.builds import Failure, FailureClass
 from pipeline.records.jobs import Job
@@ -95,15 +96,16 @@ def run_attempt(site: Site, claimed: Claimed, prepared: Prepared | None) -> Repo
         built = _or_lost(claimed, stop, _build(site, claimed, prepared, stop, folder))
     duration = round(site.clock.boottime() - begun, 1)
     site.step("built")
+    built, payloads = _sealed(site, claimed, built)
     request = _completion(site, claimed, built, duration)
     with _removing(site, claimed, built):
         try:
-            journal.write_completion(folder, request, built.payloads, site.step)
+            journal.write_completion(folder, request, payloads, site.step)
         except OSError as exc:
             # A full disk: then the outbox is the only place that can keep it, and it says so if it cannot.
             site.say(f"The report could not be kept in {folder}: {exc.strerror}.")
         site.step("completion kept")
-        outcome, error = _report(site, request, built)
+        outcome, error = _report(site, request, built, payloads)
         site.step("reported")
     status: Ending = outcome if error is None else "unreported"
     failure = _lost(claimed, _whose(site, job.id)) if status == "lost" else built.failure
@@ -264,11 +266,30 @@ def _completion(site: Site, claimed: Claimed, built: Built, duration: float) -> 
     }
 
 
-def _report(site: Site, request: dict[str, Any], built: Built) -> tuple[Ending, PipelineError | None]:
+def _sealed(site: Site, claimed: Claimed, built: Built) -> tuple[Built, dict[str, bytes]]:
+    """Returns what is reported of a build: all of it, or of a job that commits first, a commitment."""
+    if not in_round(site, claimed.job.id):
+        return built, built.payloads
+    told = replace(built, artifacts=[])
+    if built.status != "succeeded":
+        return told, {name: data for name, data in built.payloads.items() if name != "manifest"}
+    try:
+        if site.seal is None:
+            raise ConfigInvalid(
+                "No key is set to commit with.", remedy="Set `signing_key`, and retry the job."
+            )
+        return told, site.seal(claimed.job, claimed.token, claimed.attempt, built.payloads)
+    except PipelineError as exc:
+        return replace(told, status="failed", failure=failure_of(exc), folder=None), {}
+
+
+def _report(
+    site: Site, request: dict[str, Any], built: Built, payloads: dict[str, bytes]
+) -> tuple[Ending, PipelineError | None]:
     """Result, manifest, logs, status, message and release: one commit, or an entry that waits."""
     try:
         value = accepted(
-            site.ledger.transact(request, payloads=built.payloads, patience=site.settings.report_seconds)
+            site.ledger.transact(request, payloads=payloads, patience=site.settings.report_seconds)
         )
     except (LedgerError, StoreError) as exc:
         site.say(f"Not reported: {exc}")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.builds.artifact_sets import verify
 from pipeline.coordination.counting import Rules, Seen, Stated
+from pipeline.coordination.rounds import read_round, withheld
 from pipeline.edge.signatures import Signer
 from pipeline.errors import (
     ArtifactsInvalid,
@@ -69,10 +70,18 @@ def attest(site: Site, trust: Trust, signer: Signer, job_id: str | None = None) 
     rules = rules_of(view, trust)
     _insist_on_key(rules, site.builder, signer)
     job, archive = own_job(site, view, job_id)
-    data = view.read(job.manifest) if job.manifest else None
-    if data is None or job.manifest is None:
-        raise NotFound(f"Job {job.id} has no manifest in the ledger.", reason="no-manifest")
-    manifest = load(Manifest, data, job.manifest)
+    its = read_round(view, job.id)
+    path = job.manifest or (
+        its.revealed[site.builder].manifest if its and site.builder in its.revealed else None
+    )
+    data = view.read(path) if path else None
+    if data is None or path is None:
+        raise NotFound(
+            f"Job {job.id} has no manifest in the ledger.",
+            reason="no-manifest",
+            remedy=f"It has not revealed: `invoke reveal {job.id}`." if its else None,
+        )
+    manifest = load(Manifest, data, path)
     _insist_on_set(site, job.id, manifest)
     facts = BuildFacts(
         ledger=rules.policy.ledger,
@@ -216,8 +225,21 @@ def statements(view: View, trust: Trust, rules: Rules, commit: str) -> list[Seen
     """Returns what builders have stated about a commit, each with what its signature shows."""
     found = []
     for path, signed in signed_in(view, paths.attestations(commit)).items():
-        found.append(look(trust, rules, signed, path))
+        seen = look(trust, rules, signed, path)
+        found.append(replace(seen, witnessed=_witnessed(view, seen.statement)))
     return found
+
+
+def _witnessed(view: View, said: Attestation) -> bool:
+    """Says whether a build was committed to before any of its digests was to be seen in the ledger."""
+    its = read_round(view, said.facts.job)
+    shown = its.revealed.get(said.builder) if its else None
+    return (
+        its is not None
+        and shown is not None
+        and not withheld(its)
+        and set(shown.unwitnessed).isdisjoint(said.artifacts)
+    )
 
 
 def look(trust: Trust, rules: Rules, signed: Signed, path: str) -> Seen:

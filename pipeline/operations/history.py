@@ -20,7 +20,16 @@ from pipeline.records.jobs import JobArchive, Jobs
 from pipeline.records.ledger import LedgerState, QuarantineArchive
 from pipeline.records.locks import Locks
 from pipeline.records.messages import Mailbox, MessageArchive, Messages
-from pipeline.records.policy import Attestation, Promotion, PromotionHead, Revocations
+from pipeline.records.policy import (
+    Attestation,
+    Commitment,
+    Opening,
+    Promotion,
+    PromotionHead,
+    Revocations,
+    Round,
+    RoundOf,
+)
 from pipeline.records.secrets import mask
 from pipeline.records.shared import AutoReplyRules, BranchesConfig, FileRegistry
 
@@ -45,6 +54,10 @@ _SHAPES: list[tuple[Callable[[str], bool], type[BaseModel]]] = [
     (lambda p: p.startswith("coordination/archive/messages/"), MessageArchive),
     (lambda p: p.startswith("coordination/archive/jobs/"), JobArchive),
     (lambda p: p.startswith("coordination/archive/quarantine/"), QuarantineArchive),
+    (lambda p: p.endswith("/round.json") and p.startswith(paths.TRUST), Round),
+    (lambda p: p.endswith(".json") and p.startswith(f"{paths.TRUST}/jobs/"), RoundOf),
+    (lambda p: p.endswith(".json") and "/commitments/" in p, Commitment),
+    (lambda p: p.endswith(".json") and "/openings/" in p, Opening),
     (lambda p: p.endswith("/head.json") and p.startswith(paths.TRUST), PromotionHead),
     (lambda p: p.endswith(".json") and p.startswith(f"{paths.TRUST}/promotions/"), Promotion),
     (lambda p: p.endswith(".json") and p.startswith(f"{paths.TRUST}/attestations/"), Attestation),

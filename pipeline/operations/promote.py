@@ -301,6 +301,7 @@ def _entry(
             "policy_number": policy.number,
             "revocations": decided.rules.revocations.number if decided.rules.revocations else 0,
             "dismissed": ruling.dismissed,
+            "witnessed": ruling.tally.witnessed,
             "keys": ruling.tally.keys,
             "checks": sorted(checks),
             "as_of": decided.standing.tip,

@@ -18,7 +18,7 @@ import shutil
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -188,7 +188,11 @@ def verify_set(folder: Path, trust: Trust) -> Verified:
     _insist_on_policy(entry, rules)
     _insist_on_files(folder, entry.artifacts)
     try:
-        attestations = [look(trust, rules, signed, place) for place, signed in _beside(folder)]
+        # That they were committed to beforehand only the ledger shows: here it is the promoter's word.
+        attestations = [
+            replace(look(trust, rules, signed, place), witnessed=entry.witnessed)
+            for place, signed in _beside(folder)
+        ]
     except RecordInvalid as exc:
         raise PromotionInvalid(exc.message, reason="unreadable") from exc
     case = Case(

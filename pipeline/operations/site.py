@@ -31,7 +31,7 @@ from pipeline.records.base import R, load
 from pipeline.records.builders import Heartbeat, Registry, Status
 from pipeline.records.builds import BuildConfig
 from pipeline.records.decisions import Adopt, Decide, View
-from pipeline.records.jobs import Jobs
+from pipeline.records.jobs import Job, Jobs
 from pipeline.records.ledger import Quarantine
 from pipeline.records.locks import Locks
 
@@ -50,6 +50,10 @@ _ERRORS: dict[str, type[Refused]] = {
 }
 
 
+#: Takes a job, its token, its attempt and the payloads of its report; returns those of a commitment to them.
+Seal = Callable[[Job, str, int, Mapping[str, bytes]], dict[str, bytes]]
+
+
 @dataclass
 class Site:
     """One machine with its ledger.
@@ -60,7 +64,8 @@ class Site:
     this machine, and this boot of it, from every other. A lease is renewed at most every `least_interval`
     seconds. `shows` marks a task that only shows: while the remote does not answer it settles for what this
     machine saw last, which is said, and `away` then holds why. With `variation` builds run in an environment
-    that is another one on purpose.
+    that is another one on purpose. `seal` keeps a report back and returns a commitment to it, where this
+    machine has a key to sign with.
     """
 
     settings: LocalSettings
@@ -81,6 +86,7 @@ class Site:
     boot: Callable[[], str] = boot_id
     shows: bool = False
     variation: Variation | None = None
+    seal: Seal | None = None
     away: LedgerUnreachable | None = None
 
     def ask(self, request: Mapping[str, Any], **options: Any) -> dict[str, Any]:

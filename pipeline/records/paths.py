@@ -101,6 +101,26 @@ def promotion_head(branch: str) -> str:
     return f"{promotions(branch)}/head.json"
 
 
+def round(id: str) -> str:
+    """Returns the path of a round in which builders commit before they reveal."""
+    return f"{TRUST}/rounds/{id}/round.json"
+
+
+def round_of(job: str) -> str:
+    """Returns the path of what names a job's round."""
+    return f"{TRUST}/jobs/{job}.json"
+
+
+def commitment(id: str, builder: str) -> str:
+    """Returns the path of a builder's commitment."""
+    return f"{TRUST}/rounds/{id}/commitments/{builder}.json"
+
+
+def opening(id: str, builder: str) -> str:
+    """Returns the path of what a builder's commitment was of."""
+    return f"{TRUST}/rounds/{id}/openings/{builder}.json"
+
+
 def signature(path: str) -> str:
     """Returns the path of the signature of a statement."""
     return f"{path}.sig"

@@ -304,6 +304,65 @@ def attestation_of(
     return made(Attestation, value)
 
 
+class Opening(Statement):
+    """What a commitment is of. Only its SHA-256 is published until all have committed; the salt keeps that
+    from being guessed, and every name in it from being used for anything else.
+    """
+
+    domain: Literal["cloudstack-build-pipeline commitment 1"]
+    ledger: Oid
+    job: JobId
+    token: TokenText
+    builder: BuilderName
+    key: Fingerprint
+    commit: Oid
+    inputs: Sha256
+    salt: Sha256
+    manifest: Sha256
+
+
+class Commitment(Statement):
+    """That a builder has made something of a job, without saying what: `sha256` is that of its opening."""
+
+    kind: Literal["commitment"]
+    format: Literal[1]
+    ledger: Oid
+    job: JobId
+    token: TokenText
+    builder: BuilderName
+    sha256: Sha256
+
+
+class Revealed(Record):
+    """What a builder revealed: where its manifest lies, its SHA-256, and the artifacts whose digests had been
+    in the ledger before.
+    """
+
+    manifest: str
+    sha256: str
+    unwitnessed: list[str] = Field(default_factory=list)
+
+
+class Round(Record):
+    """`coordination/trust/rounds/<id>/round.json`: builders that commit before any of them reveals.
+
+    `participants` maps a builder to its job, `committed` to the SHA-256 of its opening.
+    """
+
+    id: JobId
+    branch: BranchName
+    commit: Oid
+    participants: dict[BuilderName, JobId]
+    committed: dict[BuilderName, str] = Field(default_factory=dict)
+    revealed: dict[BuilderName, Revealed] = Field(default_factory=dict)
+
+
+class RoundOf(Record):
+    """`coordination/trust/jobs/<job>.json`: the round in which a job takes part."""
+
+    round: JobId
+
+
 class PromotedFile(Part):
     name: FileName
     size_bytes: Annotated[int, Field(ge=1)]
@@ -322,7 +381,8 @@ class Promotion(Statement):
     """One entry of a branch's promotions; numbers only grow, and each names the one before.
 
     `as_of` is the commit of the ledger on which it was decided. A rollback names the entry that it restores.
-    `dismissed` are statements of dissent that the policy passes over. `keys`: `shared` where a counted
+    `dismissed` are statements of dissent that the policy passes over. `witnessed`: all that are counted had
+    committed before any digest was in the ledger. `keys`: `shared` where a counted
     builder could read another's key.
     """
 
@@ -343,6 +403,7 @@ class Promotion(Statement):
     policy_number: Number
     revocations: Annotated[int, Field(ge=0)]
     dismissed: list[Sha256]
+    witnessed: bool
     keys: Literal["separate", "shared"]
     checks: list[Literal["install"]]
     as_of: Oid

@@ -264,6 +264,26 @@ class RegistrySet(Asked):
     remove: bool = False
 
 
+class RoundOpen(Asked):
+    """Has jobs, one of each builder and none begun, commit before any reveals. `jobs`: builder -> job."""
+
+    kind: Literal["round.open"]
+    id: JobId
+    branch: BranchName
+    commit: Oid
+    jobs: dict[BuilderName, JobId] = Field(min_length=2, max_length=100)
+
+
+class BuildReveal(Asked):
+    """Reveals what a builder had committed to. Payloads: `opening`, `manifest`, and as of a report `log`,
+    `summary`, `structured`. `archive` is where the job is sealed, if it is.
+    """
+
+    kind: Literal["build.reveal"]
+    job_id: JobId
+    archive: str | None = None
+
+
 class AttestationPublish(Asked):
     """Publishes what `builder` states of its job. `archive` is where that is sealed, if it is.
 
@@ -332,6 +352,8 @@ AnyRequest = Annotated[
     | StatusSet
     | ConfigSet
     | RegistrySet
+    | RoundOpen
+    | BuildReveal
     | AttestationPublish
     | RevocationPublish
     | PromotionEnter

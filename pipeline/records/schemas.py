@@ -26,7 +26,17 @@ from pipeline.records.jobs import JobArchive, Jobs
 from pipeline.records.ledger import LedgerState, QuarantineArchive, Transaction
 from pipeline.records.locks import Locks
 from pipeline.records.messages import Mailbox, MessageArchive, Messages
-from pipeline.records.policy import Attestation, Policy, Promotion, PromotionHead, Revocations
+from pipeline.records.policy import (
+    Attestation,
+    Commitment,
+    Opening,
+    Policy,
+    Promotion,
+    PromotionHead,
+    Revocations,
+    Round,
+    RoundOf,
+)
 from pipeline.records.shared import AutoReplyRules, BranchesConfig, FileRegistry
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -65,6 +75,8 @@ STATE_FILES: tuple[StateFile, ...] = (
     StateFile("message_archive", MessageArchive, paths.message_archive(4711)),
     StateFile("job_archive", JobArchive, paths.job_archive(4711)),
     StateFile("quarantine_archive", QuarantineArchive, paths.quarantine_archive(4711)),
+    StateFile("round", Round, paths.round("r1")),
+    StateFile("round_of", RoundOf, paths.round_of(_JOB)),
     StateFile("promotion_head", PromotionHead, paths.promotion_head("4.21")),
     StateFile("transaction", Transaction, "(the message of each commit)"),
 )
@@ -78,6 +90,8 @@ _DIGEST = "ab" * 32
 STATEMENTS: tuple[StateFile, ...] = (
     StateFile("policy", Policy, "(each machine's folder of policy, not the ledger)"),
     StateFile("revocations", Revocations, paths.revocations(1, _DIGEST)),
+    StateFile("commitment", Commitment, paths.commitment("r1", "build1")),
+    StateFile("opening", Opening, paths.opening("r1", "build1")),
     StateFile("attestation", Attestation, paths.attestation("5f" * 20, "build1", _DIGEST)),
     StateFile("promotion", Promotion, paths.promotion("4.21", 1)),
 )

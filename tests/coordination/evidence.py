@@ -128,6 +128,7 @@ def promotion(**changes: Any) -> Promotion:
         "policy_number": 1,
         "revocations": 0,
         "dismissed": [],
+        "witnessed": False,
         "keys": "separate",
         "checks": [],
         "as_of": "ab" * 20,

@@ -22,7 +22,16 @@ from pipeline.records.jobs import Job, JobArchive, Jobs
 from pipeline.records.ledger import Evidence, LedgerState, QuarantineArchive
 from pipeline.records.locks import Lock, Locks
 from pipeline.records.messages import Mailbox, MessageArchive, Messages
-from pipeline.records.policy import Attestation, Promotion, PromotionHead, Revocations
+from pipeline.records.policy import (
+    Attestation,
+    Commitment,
+    Opening,
+    Promotion,
+    PromotionHead,
+    Revocations,
+    Round,
+    RoundOf,
+)
 
 NOW = datetime(2025, 10, 29, 12, 0, 0, tzinfo=UTC)
 COMMIT = "c0ffee" * 6 + "abcd"
@@ -51,6 +60,10 @@ _BY_FOLDER: dict[str, type[Record]] = {
     "/status.json": Status,
     "/heartbeat.json": Heartbeat,
     "/head.json": PromotionHead,
+    "/round.json": Round,
+    "/trust/jobs/": RoundOf,
+    "/commitments/": Commitment,
+    "/openings/": Opening,
     "/trust/promotions/": Promotion,
     "/trust/attestations/": Attestation,
     "/trust/revocations/": Revocations,

@@ -11,9 +11,12 @@ import pytest
 
 from pipeline.coordination.adoption import adopt
 from pipeline.coordination.reducer import REDUCER_VERSION, decide, genesis
+from pipeline.edge.bare import make_bare
 from pipeline.edge.clock import ManualClock
+from pipeline.edge.git_refs import GitRefs
 from pipeline.edge.identity import machine_id
 from pipeline.edge.memory_refs import MemoryRefs, MemoryRemote
+from pipeline.edge.ref_store import RefStore
 from pipeline.ledger.genesis import initialise
 from pipeline.ledger.leader import Settings
 from pipeline.ledger.ledger import Ledger
@@ -24,7 +27,9 @@ from pipeline.operations.site import Site
 from pipeline.records.base import dump
 from pipeline.records.builders import Builder
 from pipeline.records.builds import BuildConfig
+from tests.contracts.signing import FakeSigner, FakeVerifier
 from tests.ledger.toy import CountedRandomness, FakeProcesses
+from tests.operations.yard import Yard
 
 WHEN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 COMMIT = "a" * 40
@@ -88,3 +93,19 @@ def make_site(tmp_path: Path, remote: MemoryRemote, clock: ManualClock) -> Itera
     yield make
     for store in stores:
         store.close()
+
+
+@pytest.fixture(params=["memory", "git"])
+def yard(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Yard]:
+    """Three builders, a policy of two of three, and a ledger in either kind of remote."""
+    refs: Callable[[str], RefStore]
+    if request.param == "memory":
+        remote = MemoryRemote()
+        refs = lambda name: MemoryRefs(remote)  # noqa: E731
+    else:
+        make_bare(tmp_path / "remote.git")
+        refs = lambda name: GitRefs(tmp_path / f"{name}.git", str(tmp_path / "remote.git"))  # noqa: E731
+    made_yard = Yard(tmp_path, refs, FakeSigner, FakeVerifier())
+    made_yard.begin()
+    yield made_yard
+    made_yard.close()

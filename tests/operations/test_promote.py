@@ -16,8 +16,6 @@ import pytest
 
 from pipeline.edge.bare import make_bare
 from pipeline.edge.git_refs import GitRefs
-from pipeline.edge.memory_refs import MemoryRefs, MemoryRemote
-from pipeline.edge.ref_store import RefStore
 from pipeline.edge.signatures import SshVerifier
 from pipeline.errors import (
     FileFailed,
@@ -43,26 +41,10 @@ from pipeline.records import paths
 from pipeline.records.base import dump
 from pipeline.records.comparison import Verdict
 from pipeline.records.policy import Kind, Policy, made
-from tests.contracts.signing import FakeSigner, FakeVerifier, ssh_signer
+from tests.contracts.signing import FakeSigner, ssh_signer
 from tests.operations.yard import BRANCH, FILES, OTHER, Yard, commit, installed
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(params=["memory", "git"])
-def yard(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Yard]:
-    """Three builders, a policy of two of three, and a ledger in either kind of remote."""
-    refs: Callable[[str], RefStore]
-    if request.param == "memory":
-        remote = MemoryRemote()
-        refs = lambda name: MemoryRefs(remote)  # noqa: E731
-    else:
-        make_bare(tmp_path / "remote.git")
-        refs = lambda name: GitRefs(tmp_path / f"{name}.git", str(tmp_path / "remote.git"))  # noqa: E731
-    made_yard = Yard(tmp_path, refs, FakeSigner, FakeVerifier())
-    made_yard.begin()
-    yield made_yard
-    made_yard.close()
 
 
 def refused(yard: Yard, jobs: list[str], **options: Any) -> str:

@@ -200,6 +200,15 @@ EXAMPLES: dict[str, Any] = {
             }
         ],
     },
+    "round": {
+        "id": "r1",
+        "branch": "ExternalNew",
+        "commit": COMMIT,
+        "participants": {"build1": JOB},
+        "committed": {"build1": SHA256},
+        "revealed": {"build1": {"manifest": "m.json", "sha256": SHA256, "unwitnessed": ["a.deb"]}},
+    },
+    "round_of": {"round": "r1"},
     "promotion_head": {"branch": "ExternalNew", "number": 3, "sha256": SHA256},
     "transaction": {
         "reducer": 1,

@@ -1,0 +1,154 @@
+"""Rounds: builders commit to what they made before any of them says what it is.
+
+A round has one job of each participant, fixed before the first begins. Jobs end with a commitment, the
+signed SHA-256 of an opening, and with nothing that says what was made. When all participants have committed,
+or their jobs have ended without success, they reveal (`reveals`). That is the deadline, and the queue is its
+clock: who is silent is rescued or cancelled as ever, and who has not committed by then never can.
+
+Claimed is exactly: no digest was published in this ledger before all had committed. That nobody was told
+otherwise, or has copied, is not.
+"""
+
+from __future__ import annotations
+
+from pipeline.coordination import queue
+from pipeline.coordination.draft import Answer, Draft, replaced
+from pipeline.errors import RecordInvalid
+from pipeline.records import paths
+from pipeline.records.base import load
+from pipeline.records.decisions import Refusal, View
+from pipeline.records.jobs import Job
+from pipeline.records.policy import Commitment, Promotion, Round, RoundOf, read_statement
+from pipeline.records.requests import JobComplete, RoundOpen
+
+#: What a report must not bring before the reveal.
+_TELLING = ("manifest", "log", "summary", "structured")
+_LARGEST_SIGNATURE_BYTES = 8192
+
+
+def open_round(draft: Draft, request: RoundOpen) -> Answer:
+    """Has jobs commit before they reveal. They are in the queue, each for its builder, and none has begun."""
+    found = Round(id=request.id, branch=request.branch, commit=request.commit, participants=request.jobs)
+    there = draft.get(Round, paths.round(request.id))
+    if there is not None:
+        same = there.participants == found.participants
+        return {"round": found.id} if same else Refusal("duplicate", f"There is another round `{found.id}`.")
+    for builder, id in sorted(request.jobs.items()):
+        job = queue.find(draft, id)
+        if job is None:
+            return queue.not_found(draft, id)
+        if job.status != "queued" or job.attempt:
+            return Refusal("begun", f"Job `{id}` has begun: a round is fixed before that.")
+        if job.target != builder or (job.branch, job.commit) != (request.branch, request.commit):
+            return Refusal("other-job", f"Job `{id}` is not {builder}'s, or not of this commit.")
+        if draft.exists(paths.round_of(id)):
+            return Refusal("other-job", f"Job `{id}` takes part in a round already.")
+    if len(set(request.jobs.values())) < len(request.jobs):
+        return Refusal("other-job", "Each builder takes part with a job of its own.")
+    draft.put(paths.round(found.id), found)
+    for id in request.jobs.values():
+        draft.put(paths.round_of(id), RoundOf(round=found.id))
+    return {"round": found.id}
+
+
+def of_job(draft: Draft, job_id: str) -> Round | None:
+    """Returns the round in which a job takes part."""
+    pointer = draft.get(RoundOf, paths.round_of(job_id))
+    return draft.get(Round, paths.round(pointer.round)) if pointer else None
+
+
+def keep_secret(draft: Draft, request: JobComplete, job: Job | None) -> Refusal | None:
+    """Refuses a report that says what was made by a job in a round; takes the commitment of a success."""
+    found = of_job(draft, request.job_id)
+    if found is None:
+        return None
+    brought = [name for name in _TELLING if name in draft.context.payloads]
+    if request.artifacts or "manifest" in brought or (request.outcome == "succeeded" and brought):
+        return Refusal(
+            "secret",
+            f"Job `{request.job_id}` commits before it reveals; this report says what was made.",
+            "Report the commitment, and reveal when all have committed.",
+        )
+    if request.outcome != "succeeded" or job is None or job.token != request.token or job.status != "running":
+        return None
+    return _commit(draft, found, job)
+
+
+def _commit(draft: Draft, found: Round, job: Job) -> Refusal | None:
+    data, signature = (draft.context.payloads.get(name, b"") for name in ("statement", "signature"))
+    if not data or not signature or len(signature) > _LARGEST_SIGNATURE_BYTES:
+        return Refusal(
+            "no-commitment", f"Job `{job.id}` succeeds with a signed commitment, and there is none."
+        )
+    try:
+        said = read_statement(Commitment, data, "the commitment")
+    except RecordInvalid as exc:
+        return Refusal("no-commitment", f"{exc.message}.")
+    builder = job.assigned_to or ""
+    if (said.job, said.token, said.builder) != (job.id, job.token, builder):
+        return Refusal(
+            "not-yours", f"The commitment is {said.builder}'s, of job `{said.job}`, or an older one."
+        )
+    if found.participants.get(builder) != job.id:
+        return Refusal("not-yours", f"{builder} does not take part with job `{job.id}`.")
+    if said.sha256 in found.committed.values():
+        return Refusal("replayed", "That commitment was made before, by another.")
+    path = paths.commitment(found.id, builder)
+    draft.keep(path, data, Commitment)
+    draft.keep(paths.signature(path), signature)
+    draft.put(paths.round(found.id), replaced(found, committed={**found.committed, builder: said.sha256}))
+    return None
+
+
+def waited_for(draft: Draft, found: Round) -> list[str]:
+    """Returns the participants that have not committed and still may."""
+    waiting = []
+    for builder, id in sorted(found.participants.items()):
+        job = queue.find(draft, id)
+        if builder not in found.committed and job is not None and not job.ended:
+            waiting.append(builder)
+    return waiting
+
+
+def revealed_manifest(draft: Draft, job: Job) -> str | None:
+    """Returns where the manifest lies that a job's builder has revealed."""
+    found = of_job(draft, job.id)
+    shown = found.revealed.get(job.assigned_to or "") if found else None
+    return shown.manifest if shown else None
+
+
+def is_witnessed(draft: Draft, counted: dict[str, str], entry: Promotion) -> bool:
+    """Says whether all builds that an entry counts were committed to, in one round, before they were seen."""
+    seen = {
+        pointer.round if (pointer := draft.get(RoundOf, paths.round_of(id))) else None
+        for id in counted.values()
+    }
+    if len(seen) != 1 or None in seen:
+        return False
+    found = draft.get(Round, paths.round(str(seen.pop())))
+    return (
+        found is not None
+        and not withheld(found)
+        and all(
+            found.participants.get(builder) == id
+            and builder in found.revealed
+            and set(found.revealed[builder].unwitnessed).isdisjoint(entry.digests)
+            for builder, id in counted.items()
+        )
+    )
+
+
+def withheld(found: Round) -> list[str]:
+    """Returns the participants that have committed and not revealed: what they hold back may be dissent."""
+    return sorted(set(found.committed) - set(found.revealed))
+
+
+def read_round(view: View, job_id: str) -> Round | None:
+    """Returns the round in which a job takes part, from a tree of the ledger."""
+    path = paths.round_of(job_id)
+    data = view.read(path)
+    if data is None:
+        return None
+    place = paths.round(load(RoundOf, data, path).round)
+    whole = view.read(place)
+    return load(Round, whole, place) if whole is not None else None

@@ -1,0 +1,124 @@
+"""Commit and reveal on this machine: a report is sealed, a commitment goes out, and the report later.
+
+The sealed report lies below `<work>/sealed/<job>.<attempt>/`, whole before the commitment is sent, so that no
+crash leaves a commitment that cannot be opened. A job that is in no round is not touched.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.coordination.rounds import read_round
+from pipeline.edge.plain_file import read_plain
+from pipeline.edge.signatures import Signer
+from pipeline.errors import FileFailed, NotFound
+from pipeline.operations.attest import inputs_digest
+from pipeline.operations.policy import payloads
+from pipeline.operations.queue import find
+from pipeline.operations.site import Site
+from pipeline.operations.trust import Signed, Trust, write_durably
+from pipeline.records.base import dump, load
+from pipeline.records.builds import Manifest
+from pipeline.records.jobs import Job
+from pipeline.records.names import check_name
+from pipeline.records.policy import Commitment, Kind, Opening, made, sha256_of
+
+_OPENING = "opening"
+_NAMES = ("manifest", "log", "summary", "structured")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What was revealed: the job, and the artifacts whose digests had been in the ledger before."""
+
+    job_id: str
+    unwitnessed: list[str]
+
+
+def open_round(site: Site, round_id: str, job_ids: Sequence[str]) -> dict[str, str]:
+    """Has queued jobs, one for each builder, commit before any reveals. Returns them by builder.
+
+    Raises Refused where one has begun, or is for nobody in particular.
+    """
+    view = site.state().view
+    jobs = [find(view, check_name("job", each))[0] for each in job_ids]
+    by_builder = {job.target or job.id: job.id for job in jobs}
+    first = jobs[0]
+    request = {"kind": "round.open", "id": round_id, "branch": first.branch, "commit": first.commit}
+    site.ask({**request, "jobs": by_builder})
+    return by_builder
+
+
+def in_round(site: Site, job_id: str) -> bool:
+    """Says whether a job takes part in a round, by what this machine saw last."""
+    return read_round(site.state(fresh=False).view, job_id) is not None
+
+
+def seal(
+    site: Site, trust: Trust, signer: Signer, job: Job, token: str, attempt: int, report: Mapping[str, bytes]
+) -> dict[str, bytes]:
+    """Keeps a report back, and returns what is reported instead: a commitment with its signature.
+
+    Sealing the same attempt again, after a crash, gives the same commitment. Raises FileFailed,
+    PolicyInvalid, SignatureInvalid.
+    """
+    policy, _ = trust.policy()
+    place = _place(site, job.id, attempt)
+    data = _kept(place, _OPENING)
+    if data is None:
+        for name in _NAMES:
+            if name in report:
+                write_durably(place / name, report[name])
+        manifest = load(Manifest, report["manifest"], "the manifest")
+        opening = {
+            "domain": "cloudstack-build-pipeline commitment 1",
+            "ledger": policy.ledger,
+            "job": job.id,
+            "token": token,
+            "builder": site.builder,
+            "key": signer.public_key.fingerprint,
+            "commit": job.commit,
+            "inputs": inputs_digest(manifest),
+            "salt": site.random.hex() + site.random.hex(),
+            "manifest": sha256_of(report["manifest"]),
+        }
+        data = dump(made(Opening, opening))
+        write_durably(place / _OPENING, data)
+    value = {"kind": "commitment", "format": 1, "ledger": policy.ledger, "job": job.id, "token": token}
+    said = dump(made(Commitment, value | {"builder": site.builder, "sha256": sha256_of(data)}))
+    return dict(payloads(Signed(said, signer.sign(said, Kind.COMMITMENT))))
+
+
+def reveal(site: Site, job_id: str) -> Shown:
+    """Publishes what this builder had committed to. Raises NotFound, Refused while others may commit."""
+    job, archive = find(site.state().view, check_name("job", job_id))
+    place = _place(site, job.id, job.attempt)
+    opening = _kept(place, _OPENING)
+    if opening is None:
+        raise NotFound(f"Nothing is sealed here of job {job.id}.", reason="not-found")
+    found = {name: data for name in _NAMES if (data := _kept(place, name)) is not None}
+    request = {"kind": "build.reveal", "job_id": job.id, "archive": archive}
+    done = site.ask(request, payloads={_OPENING: opening, **found})
+    shutil.rmtree(place, ignore_errors=True)
+    return Shown(job.id, list(done.get("unwitnessed") or []))
+
+
+def sealed(site: Site) -> list[str]:
+    """Returns the jobs of which this machine has something to reveal."""
+    return sorted({each.name.rpartition(".")[0] for each in (site.settings.work / "sealed").glob("*.*")})
+
+
+def _place(site: Site, job_id: str, attempt: int) -> Path:
+    return site.settings.work / "sealed" / f"{job_id}.{attempt}"
+
+
+def _kept(place: Path, name: str) -> bytes | None:
+    try:
+        return read_plain(place / name)
+    except FileNotFoundError:
+        return None
+    except OSError as exc:
+        raise FileFailed(f"`{place / name}` cannot be read: {exc.strerror}.") from exc
