@@ -46,7 +46,7 @@ def publish_attestation(draft: Draft, request: requests.AttestationPublish) -> A
         return queue.not_found(draft, request.job_id)
     if refused := _not_theirs(said, job, request.builder) or _not_reported(draft, said, job):
         return refused
-    path = paths.attestation(said.order.commit, said.builder, sha256_of(data))
+    path = paths.attestation(said.order.commit, said.builder, sha256_of(data + signature))
     return _keep(draft, path, data, signature, Attestation)
 
 
@@ -93,7 +93,7 @@ def publish_revocations(draft: Draft, request: requests.RevocationPublish) -> An
     """
     data, signature = _payloads(draft)
     said = read_statement(Revocations, data, "the revocations")
-    path = paths.revocations(said.number, sha256_of(data))
+    path = paths.revocations(said.number, sha256_of(data + signature))
     return _keep(draft, path, data, signature, Revocations)
 
 
@@ -142,12 +142,13 @@ def _moved(draft: Draft, entry: Promotion, basis: str) -> Refusal | None:
 def _unfounded(draft: Draft, entry: Promotion) -> Refusal | None:
     """Refuses an entry whose evidence is not here, and one that is silent about dissent."""
     every = attestations(draft, entry.commit)
+    by_digest = {digest: said for said, digest in every.values()}
     inputs: set[str] = set()
     for each in entry.counted:
-        said = every.get(paths.attestation(entry.commit, each.builder, each.attestation))
-        if said is None or not _is_of(said[0], each, entry):
+        said = by_digest.get(each.attestation)
+        if said is None or not _is_of(said, each, entry):
             return Refusal("unfounded", f"{each.builder} has not stated here what the entry says of it.")
-        inputs.add(said[0].facts.inputs)
+        inputs.add(said.facts.inputs)
     if len(inputs) > 1:
         return Refusal("unfounded", "The builds that are counted are made from different inputs.")
     if entry.witnessed and not rounds.is_witnessed(draft, {b.builder: b.job for b in entry.counted}, entry):

@@ -28,7 +28,7 @@ from pipeline.errors import (
 )
 from pipeline.ledger.history import Standing
 from pipeline.operations import artifacts
-from pipeline.operations.attest import own_job, stated, statements
+from pipeline.operations.attest import look, own_job, stated, statements
 from pipeline.operations.policy import payloads, rules_of, signed_in
 from pipeline.operations.promoted import (
     ATTESTATIONS,
@@ -360,10 +360,11 @@ def _beside(trust: Trust, decided: _Decided, entry: Promotion) -> dict[str, Sign
     found = {POLICY: read_signed(trust.folder / POLICY)}
     if decided.rules.revocations is not None:
         found[REVOCATIONS] = read_signed(trust.folder / REVOCATIONS)
-    there = signed_in(decided.standing.view, paths.attestations(entry.commit))
-    for each in entry.counted:
-        path = paths.attestation(entry.commit, each.builder, each.attestation)
-        found[f"{ATTESTATIONS}/{each.builder}.json"] = there.get(path)
+    counted = {each.attestation for each in entry.counted}
+    for path, signed in signed_in(decided.standing.view, paths.attestations(entry.commit)).items():
+        seen = look(trust, decided.rules, signed, path) if signed.sha256 in counted else None
+        if seen is not None and seen.signer == seen.statement.builder:
+            found[f"{ATTESTATIONS}/{seen.signer}.json"] = signed
     return {name: signed for name, signed in found.items() if signed is not None}
 
 

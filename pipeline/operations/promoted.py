@@ -192,6 +192,7 @@ def verify_set(folder: Path, trust: Trust) -> Verified:
         attestations = [
             replace(look(trust, rules, signed, place), witnessed=entry.witnessed)
             for place, signed in _beside(folder)
+            if signed.sha256 in {each.attestation for each in entry.counted}
         ]
     except RecordInvalid as exc:
         raise PromotionInvalid(exc.message, reason="unreadable") from exc

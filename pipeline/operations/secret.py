@@ -14,7 +14,7 @@ from pathlib import Path
 from pipeline.coordination.rounds import read_round
 from pipeline.edge.plain_file import read_plain
 from pipeline.edge.signatures import Signer
-from pipeline.errors import FileFailed, NotFound
+from pipeline.errors import FileFailed, LedgerError, NotFound
 from pipeline.operations.attest import inputs_digest
 from pipeline.operations.policy import payloads
 from pipeline.operations.queue import find
@@ -53,8 +53,15 @@ def open_round(site: Site, round_id: str, job_ids: Sequence[str]) -> dict[str, s
 
 
 def in_round(site: Site, job_id: str) -> bool:
-    """Says whether a job takes part in a round, by what this machine saw last."""
-    return read_round(site.state(fresh=False).view, job_id) is not None
+    """Says whether a job takes part in a round, by what this machine saw last.
+
+    Rounds are fixed before a job begins, so that is recent enough. Where it cannot be read, no: the ledger
+    takes no report that tells too much.
+    """
+    try:
+        return read_round(site.state(fresh=False).view, job_id) is not None
+    except LedgerError:
+        return False
 
 
 def seal(
@@ -102,7 +109,8 @@ def reveal(site: Site, job_id: str) -> Shown:
     found = {name: data for name in _NAMES if (data := _kept(place, name)) is not None}
     request = {"kind": "build.reveal", "job_id": job.id, "archive": archive}
     done = site.ask(request, payloads={_OPENING: opening, **found})
-    shutil.rmtree(place, ignore_errors=True)
+    for each in place.parent.glob(f"{job.id}.*"):
+        shutil.rmtree(each, ignore_errors=True)
     return Shown(job.id, list(done.get("unwitnessed") or []))
 
 

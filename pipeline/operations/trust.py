@@ -7,7 +7,6 @@ its SHA-256. What is older, or is another under the same number, is refused from
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -15,11 +14,11 @@ from typing import TypeVar
 from pydantic import Field
 
 from pipeline.coordination.counting import Rules
-from pipeline.edge.disk import flush_folder
 from pipeline.edge.file_lock import file_lock
 from pipeline.edge.plain_file import read_plain
 from pipeline.edge.signatures import Verifier
 from pipeline.errors import FileFailed, Outdated, PolicyInvalid, RecordInvalid, SignatureInvalid
+from pipeline.operations import journal
 from pipeline.records.base import Record, dump, load
 from pipeline.records.keys import read_public_key
 from pipeline.records.policy import Kind, Policy, Promotion, Revocations, Statement, read_statement, sha256_of
@@ -247,16 +246,9 @@ def read_signed(place: Path) -> Signed | None:
 
 def write_durably(place: Path, data: bytes) -> None:
     """Writes a file that is there whole or as it was before, also after a power loss. Raises FileFailed."""
-    temporary = place.with_name(f".{place.name}.new")
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(place)
-        flush_folder(place.parent)
+        journal.write_durably(place, data)
     except OSError as exc:
         raise FileFailed(f"`{place}` cannot be written: {exc.strerror}.") from exc
 

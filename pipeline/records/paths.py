@@ -77,12 +77,15 @@ def attestations(commit: str) -> str:
 
 
 def attestation(commit: str, builder: str, sha256: str) -> str:
-    """Returns the path of one such statement, by the SHA-256 of its bytes."""
+    """Returns the path of one such statement, by the SHA-256 of its bytes and its signature together.
+
+    By its bytes alone, which can be foreseen, somebody could put a signature of his own in its place.
+    """
     return f"{attestations(commit)}/{builder}.{sha256[:32]}.json"
 
 
 def revocations(number: int, sha256: str) -> str:
-    """Returns the path of a list of revoked keys."""
+    """Returns the path of a list of revoked keys, by the SHA-256 of its bytes and its signature together."""
     return f"{REVOCATIONS}/{number:09d}.{sha256[:32]}.json"
 
 

@@ -606,6 +606,16 @@ def test_an_older_promotion_shown_to_a_user(yard: Yard) -> None:
     assert caught.value.reason == "older"
 
 
+def test_a_signature_in_the_place_of_anothers(yard: Yard) -> None:
+    """Who publishes a statement first, with a signature of nobody, does not keep its author from it."""
+    jobs = [yard.build("build1"), yard.build("build2")]
+    forge(yard, "build2", jobs[1], "")
+    for name, job in zip(("build1", "build2"), jobs, strict=True):
+        yard.attest(name, job)
+    done = yard.promote(jobs)
+    assert verify_set(done.folder, anybody(yard)).builders == ["build1", "build2"]
+
+
 def test_two_entries_under_one_number(yard: Yard) -> None:
     """A promoter that signs two sets with one number is caught by whoever has seen one of them."""
     done = yard.promote(yard.agree())

@@ -89,8 +89,8 @@ class Yard:
         settings = replace(
             resolve(home, None, {"PIPELINE_MACHINE_LOCK": str(self.folder / f"{name}.lock")}),
             heartbeat_seconds=0.0,
-            patience_seconds=5.0,
-            report_seconds=5.0,
+            patience_seconds=60.0,
+            report_seconds=60.0,
         )
         here, random, clock = FakeProcesses(name), CountedRandomness(name), ManualClock(WHEN)
         store = Store(home / "store", identity=machine_id(), new_id=f"{name}-writer")
