@@ -462,6 +462,7 @@ def artifacts_verify(c: Context, id: str = "", json: bool = False) -> None:
         "branch": "compare the newest builds of this branch",
         "build": "have every builder that lacks it build it first, and wait",
         "watch": "compare whenever there are new builds to compare, until Ctrl-C",
+        "list": "list the comparisons that the ledger keeps instead",
         "timings": "set the times of stages and modules side by side instead",
         "environment": "compare what builders state of their environments, before any build",
         "markdown": "file for a report that fits a message or a pull request; '-' prints it instead of text",
@@ -480,6 +481,7 @@ def compare(
     branch: str = "",
     build: bool = False,
     watch: bool = False,
+    list: bool = False,
     timings: bool = False,
     environment: bool = False,
     markdown: str = "",
@@ -495,19 +497,22 @@ def compare(
     from pipeline.console.environment import show_environments, show_timings
     from pipeline.console.input import insist_on_one, words
     from pipeline.console.live import screen
+    from pipeline.console.views import show_comparisons
     from pipeline.edge.output_file import OutputFile
-    from pipeline.operations import environments, everywhere
+    from pipeline.operations import comparisons, environments, everywhere
     from pipeline.operations.choosing import Asked
 
     asked = Asked(tuple(words(job)), commit, branch)
     paths = bool(left or right)
-    instead = {"--left": paths, "--build": build, "--watch": watch, "--timings": timings}
-    insist_on_one({**instead, "--environment": environment})
-    insist_on_one(
-        {"--left": paths, "--environment": environment, "--commit, --job, --branch": asked != Asked()}
-    )
+    instead = {"--left": paths, "--environment": environment, "--list": list}
+    insist_on_one({**instead, "--build": build, "--watch": watch, "--timings": timings})
+    insist_on_one({**instead, "--commit, --job or --branch": asked != Asked()})
     if environment:
         sys.exit(show_environments(environments.compare_stated(site()), json))
+    if list:
+        with shown() as here:
+            show_comparisons(comparisons.kept(here.state().view), json)
+        return
     if timings:
         sys.exit(show_timings(everywhere.timings(site(), asked), json))
     wanted = reports_wanted(json, markdown=markdown, html=html)

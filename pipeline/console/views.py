@@ -19,6 +19,7 @@ from pipeline.operations.history import Checked, Told
 from pipeline.operations.locks import LockTable
 from pipeline.operations.overview import Overview
 from pipeline.operations.recover import Recovery
+from pipeline.records.comparison import KeptComparison
 from pipeline.records.jobs import Job
 from pipeline.records.messages import Message
 
@@ -56,8 +57,36 @@ def show_status(seen: Overview, as_json: bool) -> None:
     )
     put()
     show_jobs([*seen.running, *seen.queued], False, empty="Nothing runs and nothing waits.")
+    for one in seen.comparisons:
+        put(f"compared {compared(one)}")
     for notice in seen.notices:
         say(f"Notice: {notice}")
+
+
+def compared(each: KeptComparison) -> str:
+    """Returns one comparison in words."""
+    who = " and ".join(build.builder for build in each.builds)
+    return f"{when(each.at)}: {each.verdict}, {each.branch} at {each.commit[:10]}, {who}"
+
+
+def show_comparisons(found: Sequence[KeptComparison], as_json: bool) -> None:
+    """Shows the comparisons that the ledger keeps."""
+    if as_json:
+        show_json(plain(list(found)))
+        return
+    rows = [
+        [
+            when(each.at),
+            each.verdict,
+            each.branch,
+            each.commit[:10],
+            ", ".join(f"{build.builder} {build.job_id}" for build in each.builds),
+            ", ".join([*(f"{count} {verdict}" for verdict, count in each.artifacts.items()), *each.inputs]),
+        ]
+        for each in found
+    ]
+    columns = ["compared (UTC)", "verdict", "branch", "commit", "builds", "artifacts, other inputs"]
+    show_table(columns, rows, empty="Nothing was compared yet.")
 
 
 def show_jobs(jobs: Sequence[Job], as_json: bool, empty: str = "No jobs.") -> None:

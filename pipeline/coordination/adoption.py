@@ -16,7 +16,7 @@ from pipeline.records.decisions import Adopted
 from pipeline.records.jobs import Job, Jobs
 from pipeline.records.messages import Messages
 
-_RESERVED = (paths.LEDGER, paths.LOCKS, paths.MAILBOX)
+_RESERVED = (paths.LEDGER, paths.LOCKS, paths.MAILBOX, paths.COMPARISONS)
 _SEALED = (
     queue.ARCHIVES,
     mailbox.ARCHIVES,

@@ -10,7 +10,18 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from pipeline.coordination import leases, mailbox, presence, queue, recovery, results, reveals, rounds, trust
+from pipeline.coordination import (
+    comparisons,
+    leases,
+    mailbox,
+    presence,
+    queue,
+    recovery,
+    results,
+    reveals,
+    rounds,
+    trust,
+)
 from pipeline.coordination.draft import Answer, Draft
 from pipeline.records import paths
 from pipeline.records.base import dump
@@ -43,6 +54,7 @@ _DECISIONS: dict[str, Callable[[Draft, Any], Answer]] = {
     "message.read": mailbox.mark,
     "message.ack": mailbox.mark,
     "status.set": presence.set_facts,
+    "comparison.record": comparisons.record,
     "config.set": presence.set_config,
     "registry.set": presence.set_registry,
     "round.open": rounds.open_round,

@@ -26,6 +26,7 @@ from pipeline.errors import CommandFailed, ComparisonIncomplete, RecordInvalid, 
 from pipeline.operations import site as sites
 from pipeline.operations.choosing import Asked, choose
 from pipeline.operations.compare import wire_of
+from pipeline.operations.comparisons import keep
 from pipeline.operations.places import Known, Place, place_of
 from pipeline.operations.queue import archived, manifest_path
 from pipeline.operations.site import Site
@@ -131,7 +132,7 @@ def all_jobs(view: View) -> list[Job]:
 
 
 def compare_builds(site: Site, asked: Asked, ways: Sequence[Reach]) -> Comparison:
-    """Compares what two builders, or more, have made of one commit.
+    """Compares what two builders, or more, have made of one commit, and keeps what came of it.
 
     Raises NotFound and ComparisonIncomplete where there are no two builds, or a side cannot be read at all.
     """
@@ -160,7 +161,7 @@ def compare_builds(site: Site, asked: Asked, ways: Sequence[Reach]) -> Compariso
         left, right = claimed[one], claimed[two]
         environment = _environment(sides[one], sides[two], left, right, judged)
         wire = wire_of(lines, connecting)
-    return Comparison(
+    found = Comparison(
         verdict=judged.verdict(),
         scope="builds",
         independent=are_independent(left.manifest, right.manifest),
@@ -178,6 +179,8 @@ def compare_builds(site: Site, asked: Asked, ways: Sequence[Reach]) -> Compariso
         wire=wire,
         duration_seconds=site.clock.boottime() - begun,
     )
+    keep(site, found, jobs)
+    return found
 
 
 def _side(job: Job, ways: Sequence[Reach]) -> Side:

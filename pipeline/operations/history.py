@@ -16,6 +16,7 @@ from pipeline.records import paths
 from pipeline.records.base import Record, load, load_json
 from pipeline.records.builders import Dashboard, Heartbeat, Registry, Status
 from pipeline.records.builds import BuildConfig, Manifest, StructuredLog
+from pipeline.records.comparison import Comparisons
 from pipeline.records.jobs import JobArchive, Jobs
 from pipeline.records.ledger import LedgerState, QuarantineArchive
 from pipeline.records.locks import Locks
@@ -39,6 +40,7 @@ _EXACT: dict[str, type[BaseModel]] = {
     paths.LOCKS: Locks,
     paths.MESSAGES: Messages,
     paths.MAILBOX: Mailbox,
+    paths.COMPARISONS: Comparisons,
     paths.BUILD_CONFIG: BuildConfig,
     paths.REGISTRY: Registry,
     paths.DASHBOARD: Dashboard,

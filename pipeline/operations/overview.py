@@ -11,6 +11,7 @@ from pipeline.errors import PipelineError
 from pipeline.ledger.exposure import exposed_above
 from pipeline.operations import journal, waiting
 from pipeline.operations import site as sites
+from pipeline.operations.comparisons import latest
 from pipeline.operations.environments import drift
 from pipeline.operations.queue import waiting as where
 from pipeline.operations.rivals import REMEDY, known_rival, look_for_rival
@@ -19,9 +20,13 @@ from pipeline.operations.site import Site
 from pipeline.records import paths
 from pipeline.records.base import load
 from pipeline.records.builders import Builder, Heartbeat, Status
+from pipeline.records.comparison import KeptComparison
 from pipeline.records.decisions import View
 from pipeline.records.jobs import Job
 from pipeline.records.locks import Lock
+
+#: Of so many branches the last comparison is shown.
+_COMPARISONS = 3
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ class Overview:
     `away` says why the ledger's remote could not be asked, if it could not: then all of this is what was seen
     last. `orphans` are the jobs that a dead process of this machine has left running, `unreported` those that
     were built here and not reported: `recover` sees to both. `abandoned` are in the queue still, ordered by a
-    command of this machine that has ended.
+    command of this machine that has ended. `comparisons` are the last of each branch, the newest first.
     """
 
     ledger: str
@@ -58,6 +63,7 @@ class Overview:
     abandoned: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     away: str | None = None
+    comparisons: list[KeptComparison] = field(default_factory=list)
 
 
 def overview(site: Site) -> Overview:
@@ -109,6 +115,7 @@ def overview(site: Site) -> Overview:
         abandoned=abandoned,
         notices=notices,
         away=site.away.message if site.away else None,
+        comparisons=latest(view, _COMPARISONS),
     )
 
 

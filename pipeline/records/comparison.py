@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PlainSerializer
 
-from pipeline.records.base import Record
+from pipeline.records.base import Record, Timestamp
 from pipeline.records.builds import Environment
-from pipeline.records.names import BuilderName, JobId, Oid
+from pipeline.records.names import BranchName, BuilderName, JobId, Oid
 
 
 def _escaped(text: str) -> str:
@@ -179,3 +179,41 @@ class EnvironmentComparison(Record):
     alike: bool
     builders: list[StatedEnvironment]
     differences: list[PropertyOfBuilders]
+
+
+class ComparedJob(Record):
+    """One of the builds that were compared."""
+
+    builder: BuilderName
+    job_id: JobId
+
+
+class ComparisonSummary(Record):
+    """What the ledger keeps of a comparison of builds; the leaves are in a file on the builder that compared.
+
+    `artifacts` counts artifacts by verdict, `causes` leaves by cause; `inputs` names inputs that differ.
+    """
+
+    branch: BranchName
+    commit: Oid
+    builds: list[ComparedJob] = Field(min_length=2, max_length=20)
+    verdict: Verdict
+    independent: bool
+    artifacts: dict[Verdict, int] = Field(default_factory=dict)
+    groups: list[ComparedGroup] = Field(default_factory=list, max_length=20)
+    inputs: list[Annotated[str, Field(max_length=200)]] = Field(default_factory=list, max_length=10)
+    causes: dict[Annotated[str, Field(max_length=60)], int] = Field(default_factory=dict, max_length=20)
+
+
+class KeptComparison(ComparisonSummary):
+    """A comparison as the ledger keeps it: `id` is the operation that recorded it, `by` who compared."""
+
+    id: str
+    by: BuilderName
+    at: Timestamp
+
+
+class Comparisons(Record):
+    """`coordination/comparisons.json`: the newest comparisons of builds, in commit order."""
+
+    comparisons: list[KeptComparison] = Field(default_factory=list)

@@ -15,6 +15,7 @@ from pipeline.errors import RecordInvalid
 from pipeline.records.base import Record
 from pipeline.records.builders import Builder, Heartbeat, System
 from pipeline.records.builds import BuildConfig, Environment, Failure, FailureClass
+from pipeline.records.comparison import ComparisonSummary
 from pipeline.records.messages import MAXIMUM_BODY, MAXIMUM_SUBJECT, MessageType
 from pipeline.records.names import BranchName, BuilderName, JobId, LockName, Oid
 
@@ -249,6 +250,13 @@ class StatusSet(Asked):
     facts: Facts
 
 
+class ComparisonRecord(Asked):
+    """Records what came of a comparison of builds."""
+
+    kind: Literal["comparison.record"]
+    summary: ComparisonSummary
+
+
 class ConfigSet(Asked):
     """Replaces the whole configuration of builds."""
 
@@ -350,6 +358,7 @@ AnyRequest = Annotated[
     | MessageRead
     | MessageAck
     | StatusSet
+    | ComparisonRecord
     | ConfigSet
     | RegistrySet
     | RoundOpen

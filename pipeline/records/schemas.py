@@ -21,7 +21,7 @@ from pipeline.records import paths
 from pipeline.records.base import dump_json
 from pipeline.records.builders import Dashboard, Heartbeat, Registry, Status
 from pipeline.records.builds import BuildConfig, Manifest, StructuredLog
-from pipeline.records.comparison import Comparison
+from pipeline.records.comparison import Comparison, Comparisons
 from pipeline.records.jobs import JobArchive, Jobs
 from pipeline.records.ledger import LedgerState, QuarantineArchive, Transaction
 from pipeline.records.locks import Locks
@@ -63,6 +63,7 @@ STATE_FILES: tuple[StateFile, ...] = (
     StateFile("locks", Locks, paths.LOCKS),
     StateFile("messages", Messages, paths.MESSAGES),
     StateFile("mailbox", Mailbox, paths.MAILBOX),
+    StateFile("comparisons", Comparisons, paths.COMPARISONS),
     StateFile("ledger", LedgerState, paths.LEDGER),
     StateFile("build_config", BuildConfig, paths.BUILD_CONFIG),
     StateFile("builders", Registry, paths.REGISTRY),

@@ -17,6 +17,7 @@ from pipeline.records import lists, paths
 from pipeline.records.base import Record, dump, load
 from pipeline.records.builders import Builder, Dashboard, Heartbeat, Registry, Status
 from pipeline.records.builds import BuildConfig, Manifest, StructuredLog
+from pipeline.records.comparison import Comparisons
 from pipeline.records.decisions import Change, Context, Refusal
 from pipeline.records.jobs import Job, JobArchive, Jobs
 from pipeline.records.ledger import Evidence, LedgerState, QuarantineArchive
@@ -50,6 +51,7 @@ _MODELS: dict[str, type[Record]] = {
     paths.MAILBOX: Mailbox,
     paths.REGISTRY: Registry,
     paths.DASHBOARD: Dashboard,
+    paths.COMPARISONS: Comparisons,
     paths.BUILD_CONFIG: BuildConfig,
 }
 _BY_FOLDER: dict[str, type[Record]] = {

@@ -18,10 +18,12 @@ from pipeline.compare.bundle import STARTER
 from pipeline.compare.wire import Line
 from pipeline.edge.conversation import LocalConversation
 from pipeline.errors import ComparisonIncomplete
+from pipeline.operations import comparisons
 from pipeline.operations.agreement import compare_builds, reach_here
 from pipeline.operations.choosing import Asked
+from pipeline.operations.overview import overview
 from pipeline.operations.site import Site
-from pipeline.records.base import dump
+from pipeline.records.base import dump, load
 from pipeline.records.builds import Environment, Inputs, Manifest, Recipe, Toolchain
 from pipeline.records.comparison import Comparison, Verdict
 from tests.compare.test_descent import deb
@@ -278,3 +280,35 @@ def test_a_comparison_can_be_written_down(
     build(two, tmp_path, "job_2", both(packages["same"], packages["two"]))
     found = compared(one, tmp_path)
     assert Comparison.model_validate(json.loads(dump(found))) == found
+
+
+def test_a_comparison_is_kept(make_site: MakeSite, tmp_path: Path, packages: Mapping[str, bytes]) -> None:
+    """A summary is in the ledger, the whole in a file; comparing again says the same and costs no commit."""
+    one, two = make_site("build1"), make_site("build2")
+    build(one, tmp_path, "job_1", both(packages["same"], packages["one"]))
+    build(two, tmp_path, "job_2", both(packages["same"], packages["two"]))
+    found = compared(one, tmp_path)
+    (kept,) = comparisons.kept(one.state().view)
+    assert (kept.verdict, kept.by, kept.artifacts) == ("DIFFER", "build1", {"AGREE": 1, "DIFFER": 1})
+    assert [each.job_id for each in kept.builds] == ["job_1", "job_2"]
+    place = comparisons.whole(settled(one, tmp_path), kept)
+    assert place is not None
+    assert load(Comparison, place.read_bytes(), str(place)) == found
+    assert [each.verdict for each in overview(one).comparisons] == ["DIFFER"]
+    tip = one.state().tip
+    compared(one, tmp_path)
+    assert one.state().tip == tip
+
+
+def test_what_the_ledger_does_not_take_is_said(
+    make_site: MakeSite, tmp_path: Path, packages: Mapping[str, bytes]
+) -> None:
+    """A comparison whose record is refused is a comparison all the same, and it is told."""
+    one, two = make_site("build1"), make_site("build2")
+    build(one, tmp_path, "job_1", both(packages["same"], packages["one"]))
+    build(two, tmp_path, "job_2", both(packages["same"], packages["one"]))
+    one.ask({"kind": "registry.set", "entry": {"name": "build2"}, "remove": True})
+    told: list[str] = []
+    one.say = told.append
+    assert compared(one, tmp_path).verdict == Verdict.AGREE
+    assert any("the ledger has no record of this comparison: No builder `build2`" in each for each in told)

@@ -74,6 +74,27 @@ EXAMPLES: dict[str, Any] = {
         "progress": {"module": 12, "of": 147},
     },
     "jobs": {"jobs": [_JOB]},
+    "comparisons": {
+        "comparisons": [
+            {
+                "id": "op7",
+                "by": "build1",
+                "at": NOON,
+                "branch": "ExternalNew",
+                "commit": COMMIT,
+                "builds": [
+                    {"builder": "build1", "job_id": JOB},
+                    {"builder": "build2", "job_id": "job_1761739200"},
+                ],
+                "verdict": "DIFFER",
+                "independent": True,
+                "artifacts": {"AGREE": 7, "DIFFER": 1},
+                "groups": [{"builders": ["build1"]}, {"builders": ["build2"]}],
+                "inputs": [],
+                "causes": {"timestamp": 3},
+            }
+        ]
+    },
     "locks": {
         "locks": [
             {
