@@ -492,15 +492,15 @@ def compare(
 
     With --left and --right it says so of two folders or files, of which nothing else is known.
     """
-    from pipeline import runtime
     from pipeline.console.comparison import reports_wanted, show_comparison
     from pipeline.console.environment import show_environments, show_timings
     from pipeline.console.input import insist_on_one, words
     from pipeline.console.live import screen
     from pipeline.console.views import show_comparisons
     from pipeline.edge.output_file import OutputFile
-    from pipeline.operations import comparisons, environments, everywhere
+    from pipeline.operations import comparisons, everywhere, stating
     from pipeline.operations.choosing import Asked
+    from pipeline.runtime import comparison as runtime
 
     asked = Asked(tuple(words(job)), commit, branch)
     paths = bool(left or right)
@@ -508,7 +508,7 @@ def compare(
     insist_on_one({**instead, "--build": build, "--watch": watch, "--timings": timings})
     insist_on_one({**instead, "--commit, --job or --branch": asked != Asked()})
     if environment:
-        sys.exit(show_environments(environments.compare_stated(site()), json))
+        sys.exit(show_environments(stating.compare_stated(site()), json))
     if list:
         with shown() as here:
             show_comparisons(comparisons.kept(here.state().view), json)

@@ -6,9 +6,8 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pipeline.builds.variation import Variation
 from pipeline.edge.clock import Clock
 from pipeline.edge.identity import Processes, Randomness, boot_id, machine_id
 from pipeline.edge.ref_store import RefStore
@@ -34,6 +33,9 @@ from pipeline.records.decisions import Adopt, Decide, View
 from pipeline.records.jobs import Job, Jobs
 from pipeline.records.ledger import Quarantine
 from pipeline.records.locks import Locks
+
+if TYPE_CHECKING:  # a build's own business: most commands never load it
+    from pipeline.builds.variation import Variation
 
 #: What to do about a change by hand that was not adopted.
 BY_HAND_REMEDY = (

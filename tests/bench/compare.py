@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.records.comparison import Comparison, Verdict
-from pipeline.runtime import compare_here
+from pipeline.runtime.comparison import compare_here
 from tests.bench.ssh import row
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,7 +33,7 @@ Row = dict[str, Any]
 #: Run in a process of its own, which prints the most memory that it and each of its readers took.
 _MEASURED = """
 import resource, sys
-from pipeline.runtime import compare_here
+from pipeline.runtime.comparison import compare_here
 found = compare_here(sys.argv[1], sys.argv[2], lambda text: None)
 most = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
 print(found.verdict, *most)

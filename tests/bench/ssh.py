@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.records.comparison import Comparison, Verdict
-from pipeline.runtime import compare_here
+from pipeline.runtime.comparison import compare_here
 from tests.ssh.servers import Builder, reached
 from tests.sshd import sshd_program, start_sshd
 

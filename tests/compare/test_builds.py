@@ -223,6 +223,32 @@ def test_garbage_on_both_sides_agrees_on_nothing(garbage: Any) -> None:
     assert judged(manifest("build1"), garbage).verdict() == Verdict.INCOMPLETE
 
 
+def test_empty_sets_on_both_sides_agree_on_nothing() -> None:
+    """Two manifests that list nothing, or expect nothing, are INCOMPLETE, whatever lies in the folders."""
+    sides = [manifest(name) for name in JOBS]
+    for stated in sides:
+        stated.update(artifacts=[], artifact_count=0, total_size_bytes=0)
+    assert judged(*sides, [], []).verdict() == Verdict.INCOMPLETE
+    assert judged(*sides).verdict() == Verdict.INCOMPLETE
+    for stated in sides:
+        stated["inputs"]["expected"] = []
+    assert judged(*sides, [], []).verdict() == Verdict.INCOMPLETE
+
+
+def test_the_build_of_another_commit_is_incomparable() -> None:
+    """Two jobs of two commits, each with its own sound manifest, have another commit as input."""
+    other = "3" * 40
+    right = manifest("build2") | {"commit": other}
+    right["recipe"]["commit"] = other
+    sides = (
+        Claimed("build1", "job_1", COMMIT, "1.1.op", manifest("build1")),
+        Claimed("build2", "job_2", other, "1.2.op", right),
+    )
+    found = judge_builds(*sides, (files("build1"), files("build2")), same_machine=False)
+    assert found.verdict() == Verdict.INCOMPARABLE
+    assert [each.name for each in found.weighed.differences] == ["commit", "recipe.commit"]
+
+
 def test_a_doubled_key_is_refused_where_it_is_read() -> None:
     """JSON readers take the last of two keys silently; this one refuses the file."""
     text = json.dumps(manifest()).replace('"commit":', f'"commit": "{"3" * 40}", "commit":', 1)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.records.comparison import ComparedLeaf, Comparison, Verdict
-from pipeline.runtime import compare_here
+from pipeline.runtime.comparison import compare_here
 
 EARLY, LATE = (2020, 1, 2, 3, 4, 6), (2021, 5, 6, 7, 8, 10)
 

@@ -24,7 +24,7 @@ from pipeline.edge.conversation import LocalConversation
 from pipeline.errors import CommandFailed, ComparisonIncomplete
 from pipeline.records.base import dump
 from pipeline.records.comparison import Comparison, Verdict
-from pipeline.runtime import compare_here
+from pipeline.runtime.comparison import compare_here
 
 
 def compared(left: Path, right: Path) -> Comparison:

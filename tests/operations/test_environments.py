@@ -9,9 +9,10 @@ import pytest
 from pipeline.builds.environment import listing
 from pipeline.errors import ComparisonIncomplete
 from pipeline.operations import site as sites
-from pipeline.operations.environments import compare, compare_stated, stated
+from pipeline.operations.environments import compare, stated
 from pipeline.operations.overview import overview
 from pipeline.operations.site import Site
+from pipeline.operations.stating import compare_stated
 from pipeline.records.base import dump
 from pipeline.records.builders import Status
 from pipeline.records.builds import Environment

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.records.comparison import Comparison
-from pipeline.runtime import compare_here
+from pipeline.runtime.comparison import compare_here
 from tests.sshd import Sshd
 
 _HOST = """\

@@ -245,7 +245,7 @@ def test_the_agent_is_asked(
 
 KILLED = """
 import sys
-from pipeline.runtime import read_there
+from pipeline.runtime.comparison import read_there
 from pipeline.operations.places import place_of
 from pipeline.compare.wire import Line
 place = place_of(sys.argv[1], "--left")

@@ -28,7 +28,7 @@ from pipeline.errors import (
 from pipeline.operations.compare import compare_files
 from pipeline.operations.places import place_of
 from pipeline.records.comparison import Comparison, Verdict
-from pipeline.runtime import read_there
+from pipeline.runtime.comparison import read_there
 from tests.mounts import needs_mounts
 from tests.ssh.servers import Builder, compared
 

@@ -11,7 +11,7 @@ from pipeline.operations.compare import open_line
 from pipeline.operations.places import Known
 from pipeline.operations.settings import FarBuilder
 from pipeline.records.comparison import Verdict
-from pipeline.runtime import read_there
+from pipeline.runtime.comparison import read_there
 from tests.operations.conftest import MakeSite, clock, make_site, remote
 from tests.operations.test_agreement import both, build, converse, packages, settled
 from tests.ssh.servers import Builder

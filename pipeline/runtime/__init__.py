@@ -1,27 +1,21 @@
-"""The only place where concrete classes are put together."""
+"""The only place where concrete classes are put together. What only comparing needs is in `comparison`."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import shlex
 import socket
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pipeline.builds.variation import vary
-from pipeline.compare.bundle import READER
-from pipeline.compare.wire import Line
 from pipeline.coordination.adoption import adopt
 from pipeline.coordination.leases import RENEWAL_SHARE, interval_for_budget
 from pipeline.coordination.reducer import REDUCER_VERSION, decide, genesis
 from pipeline.edge.bare import make_bare
 from pipeline.edge.children import SystemChildren
 from pipeline.edge.clock import SystemClock
-from pipeline.edge.conversation import Conversation, LocalConversation
 from pipeline.edge.credentials import split_url
 from pipeline.edge.git_objects import TreeView, parse_commit
 from pipeline.edge.git_refs import GitRefs
@@ -44,13 +38,7 @@ from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.store import Store
 from pipeline.operations import site as sites
 from pipeline.operations.admission import admit
-from pipeline.operations.agreement import Reach, compare_builds, reach_far, reach_here
-from pipeline.operations.choosing import Asked
-from pipeline.operations.compare import compare_files, open_line
 from pipeline.operations.demo.perform import Theatre
-from pipeline.operations.everywhere import build_everywhere, watch
-from pipeline.operations.places import Known, Place, place_of
-from pipeline.operations.second_builder import make_up
 from pipeline.operations.secret import seal
 from pipeline.operations.settings import LocalSettings, masked, resolve
 from pipeline.operations.site import Site
@@ -58,8 +46,10 @@ from pipeline.operations.trust import Trust
 from pipeline.records.base import dump
 from pipeline.records.builders import Builder
 from pipeline.records.builds import BuildConfig
-from pipeline.records.comparison import Comparison
 from pipeline.records.names import check_name
+
+if TYPE_CHECKING:
+    pass
 
 _MOVED = (
     "The outbox {folder} comes from another machine. It goes on as another writer; nothing is lost or done"
@@ -77,84 +67,6 @@ class Found:
 
     value: Any
     origin: str
-
-
-def compare_here(left: str, right: str, say: Callable[[str], None]) -> Comparison:
-    """Compares two sides as they were typed: paths, builders, paths of other machines."""
-    known = _known()
-    sides = place_of(left, "--left", known), place_of(right, "--right", known)
-    return compare_files(*sides, read_there, SystemClock(), say)
-
-
-def read_there(place: Place) -> Conversation:
-    """Starts a reader of a side's files for a comparison, with nothing in its way that could be imported."""
-    if place.host is None:
-        return LocalConversation([sys.executable, *READER], place.name)
-    from pipeline.edge.ssh import SshConversation
-
-    return SshConversation(place.host, f"cd / && exec {shlex.join(['python3', *READER])}", place.name)
-
-
-def _known() -> Known:
-    settings = read_settings()
-
-    def registered() -> list[Builder]:
-        if settings.embedded and not (Path(settings.ledger) / "HEAD").exists():
-            return [Builder(name=name, manager="embedded") for name in EMBEDDED_BUILDERS]
-        return _registered(settings, make_refs(settings))
-
-    def own() -> str | None:
-        try:
-            name: str = identify(settings, registered).value
-        except IdentityUnknown:
-            return None
-        return name
-
-    return Known(own, settings.artifacts, settings.builders, registered)
-
-
-def compare_builds_here(
-    asked: Asked,
-    say: Callable[[str], None],
-    live: Callable[[Mapping[str, Any]], None] | None = None,
-    *,
-    build: bool = False,
-) -> Comparison:
-    """Compares what builders made of one commit, as far as it can be read from this machine.
-
-    With `build` every builder builds it first. In the embedded default what one has made is built by the
-    other first, if it was not yet.
-    """
-    site = make_site(say, live)
-    embedded = site.settings.embedded
-    if build:
-        asked = build_everywhere(site, asked, others=not embedded)
-    if embedded and len(asked.jobs) < 2:
-        make_up(site, asked, EMBEDDED_BUILDERS, lambda name: _become(site, name, live))
-    return compare_builds(site, asked, ways_to_builds(site))
-
-
-def watch_builds(asked: Asked, say: Callable[[str], None]) -> Iterator[Comparison]:
-    """Compares whenever there is something new to compare, until a signal. Builds nothing."""
-    site = make_site(say)
-    return watch(site, asked, ways_to_builds(site))
-
-
-def _become(site: Site, name: str, live: Callable[[Mapping[str, Any]], None] | None) -> Site:
-    """Returns the site of the other builder of the embedded default, in an environment of its own."""
-    other = make_site(site.say, live, builder=name)
-    if name == EMBEDDED_BUILDERS[0]:
-        return other
-    work = site.settings.work.with_name(f"{site.settings.work.name}-{name}")
-    return replace(other, settings=replace(other.settings, work=work), variation=vary(name, work))
-
-
-def ways_to_builds(site: Site) -> list[Reach]:
-    """Returns the ways to what builders made: this machine's own folder first, then over SSH."""
-    return [
-        reach_here(site, lambda name: Line(name, read_there(Place(Path("/"), typed=name)))),
-        reach_far(_known(), lambda place: open_line(place, read_there)),
-    ]
 
 
 def make_trust(folder: str = "", root_key: str = "") -> Trust:
@@ -189,7 +101,7 @@ def find_home(environment: Mapping[str, str], folder: Path) -> Found:
     for place in (folder, *folder.parents):
         if (place / ".pipeline").is_dir():
             return Found(place / ".pipeline", "the nearest .pipeline")
-    checkout = Path(__file__).resolve().parent.parent
+    checkout = Path(__file__).resolve().parents[2]
     if (checkout / "tasks.py").exists():
         return Found(checkout / ".pipeline", "the checkout")
     data = environment.get("XDG_DATA_HOME") or str(user_home() / ".local/share")
@@ -257,7 +169,7 @@ def origin_of_home() -> str:
 def origin_of_name() -> str:
     """Returns where this machine's name was found, in words. Raises IdentityUnknown."""
     settings = read_settings()
-    return identify(settings, lambda: _registered(settings, make_refs(settings))).origin
+    return identify(settings, lambda: registered_builders(settings, make_refs(settings))).origin
 
 
 def make_refs(settings: LocalSettings) -> GitRefs:
@@ -285,7 +197,7 @@ def make_site(
     if settings.embedded:
         _embed(settings, refs)
     clock, random, processes = SystemClock(), SystemRandomness(), SystemProcesses()
-    name = builder or identify(settings, lambda: _registered(settings, refs)).value
+    name = builder or identify(settings, lambda: registered_builders(settings, refs)).value
     least_interval, pushes = _share(settings, refs)
     if 0 < settings.heartbeat_seconds < least_interval:
         settings = replace(settings, heartbeat_seconds=least_interval)
@@ -338,7 +250,7 @@ def _share(settings: LocalSettings, refs: GitRefs) -> tuple[float, float | None]
     allowed = settings.pushes_per_minute
     if not allowed:
         return 0.0, None
-    builders = max(len(_registered(settings, refs)), 1)
+    builders = max(len(registered_builders(settings, refs)), 1)
     return interval_for_budget(allowed, builders), allowed * (1 - RENEWAL_SHARE) / builders
 
 
@@ -357,7 +269,7 @@ def init_ledger(builders: list[Builder], config: BuildConfig) -> Found:
     address = masked(settings.ledger)
     tip, others = refs.beats("refs/heads/")
     if tip is not None:
-        names = ", ".join(b.name for b in _registered(settings, refs))
+        names = ", ".join(b.name for b in registered_builders(settings, refs))
         return Found(refs.fetch() or tip, f"{address} is a ledger already, of {names}; nothing was changed")
     if others:
         names = ", ".join(f"`{ref.removeprefix('refs/heads/')}`" for ref in sorted(others)[:5])
@@ -433,7 +345,7 @@ def _here() -> Path:
         ) from exc
 
 
-def _registered(settings: LocalSettings, refs: GitRefs) -> list[Builder]:
+def registered_builders(settings: LocalSettings, refs: GitRefs) -> list[Builder]:
     """Reads the registry; where somebody has broken it by hand, as it was before."""
     tip = refs.fetch() or refs.clone.noted()  # a branch that is gone is told by whoever reads the state
     if tip is None:
