@@ -313,6 +313,8 @@ def _same_environment(commit: CommitFacts, toolchain: Toolchain) -> dict[str, st
     if toolchain.npm:
         # What the lock file does not hold is resolved as it would have been when the commit was made.
         variables["npm_config_before"] = _moment(commit)
+        # A lock that names the mirror which a package came through is another one behind each mirror.
+        variables["npm_config_omit_lockfile_registry_resolved"] = "true"
     return variables
 
 

@@ -94,15 +94,17 @@ def prepare(recipe: Recipe, bin_dir: Path, path: str) -> list[str]:
     if not recipe.reproducible:
         return []
     (bin_dir / SEEDED).write_text(_SEEDED, encoding="utf-8")
+    notes = ["reproducible: Math.random is seeded"]
     program = shutil.which("dh_md5sums", path=path)
     if program is not None:
+        notes.append("reproducible: archives are rewritten before packages are closed")
         root = Path(__file__).resolve().parents[2]
         words = [sys.executable, "-I", "-S", "-c", _REWRITE, str(root), str(recipe.source_date_epoch)]
         place = bin_dir / "dh_md5sums"
         script = _MD5SUMS.format(rewrite=shlex.join(words), program=shlex.quote(program))
         place.write_text(script, encoding="utf-8")
         place.chmod(0o755)
-    return ["reproducible: Math.random is seeded, archives are rewritten before packages are closed"]
+    return notes
 
 
 def settle_jars(recipe: Recipe, jars: Sequence[Path]) -> list[str]:
