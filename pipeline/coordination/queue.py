@@ -22,6 +22,7 @@ from pipeline.records.builds import Failure, FailureClass
 from pipeline.records.decisions import Refusal
 from pipeline.records.jobs import Job, JobArchive
 from pipeline.records.locks import Waiter
+from pipeline.records.policy import RoundOf
 
 #: `jobs.json` holds, beside the open jobs, between one and two tails of ended ones.
 TAIL = 50
@@ -128,7 +129,9 @@ def _claim(draft: Draft, job: Job, request: requests.JobStart | requests.JobClai
     put(draft, job)
     current = CurrentJob(id=job.id, branch=job.branch, commit=job.commit, started_at=draft.now)
     set_status(draft, builder, request.facts, status="building", current_job=current)
-    return standing(job) | {"token": job.token, "attempt": job.attempt}
+    taken = standing(job) | {"token": job.token, "attempt": job.attempt}
+    pointer = draft.get(RoundOf, paths.round_of(job.id))
+    return taken | {"round": pointer.round} if pointer else taken
 
 
 def _claim_refused(draft: Draft, job: Job, request: requests.JobStart | requests.JobClaim) -> Refusal | None:

@@ -28,7 +28,6 @@ from pipeline.operations.journal import AttemptRecord
 from pipeline.operations.prepare import Prepared, Wanted, prepare
 from pipeline.operations.recover import remove_attempt
 from pipeline.operations.report import Ending, Report
-from pipeline.operations.secret import in_round
 from pipeline.operations.site import Site, accepted
 from pipeline.records.builds import Failure, FailureClass
 from pipeline.records.jobs import Job
@@ -41,11 +40,12 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @dataclass(frozen=True)
 class Claimed:
-    """A job that is ours: its token is the right to report."""
+    """A job that is ours: its token is the right to report. In a round it commits before it reveals."""
 
     job: Job
     token: str
     attempt: int
+    round: str | None = None
 
 
 class Interruption:
@@ -268,7 +268,7 @@ def _completion(site: Site, claimed: Claimed, built: Built, duration: float) -> 
 
 def _sealed(site: Site, claimed: Claimed, built: Built) -> tuple[Built, dict[str, bytes]]:
     """Returns what is reported of a build: all of it, or of a job that commits first, a commitment."""
-    if not in_round(site, claimed.job.id):
+    if claimed.round is None:
         return built, built.payloads
     told = replace(built, artifacts=[])
     if built.status != "succeeded":

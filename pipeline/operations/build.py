@@ -130,7 +130,7 @@ def _attempts(site: Site, claimed: Claimed, prepared: Prepared | None) -> Report
             site.say(f"Not tried again here: {exc.message}")
             return report
         job, _ = find(site.state(fresh=False).view, report.job_id)
-        claimed = Claimed(job, str(value["token"]), int(value["attempt"]))
+        claimed = Claimed(job, str(value["token"]), int(value["attempt"]), value.get("round"))
 
 
 def work_once(site: Site) -> list[Report]:
@@ -146,7 +146,7 @@ def work_once(site: Site) -> list[Report]:
     try:
         value = site.ask({"kind": "job.claim", "holder": site.holder()}, kind="attached")
         job, _ = find(site.state(fresh=False).view, value["job_id"])
-        claimed = Claimed(job, str(value["token"]), int(value["attempt"]))
+        claimed = Claimed(job, str(value["token"]), int(value["attempt"]), value.get("round"))
         return [_attempts(site, claimed, None)]
     except Refused as exc:
         if exc.reason == "nothing-to-do":
@@ -282,7 +282,7 @@ def _claim(
     except Refused as exc:
         raise busy_elsewhere(site, exc) from exc
     job, _ = find(site.state(fresh=False).view, value["job_id"])
-    return Claimed(job, str(value["token"]), int(value["attempt"]))
+    return Claimed(job, str(value["token"]), int(value["attempt"]), value.get("round"))
 
 
 def _order_elsewhere(site: Site, order: Order, wanted: Wanted) -> list[Report]:

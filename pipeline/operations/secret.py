@@ -11,10 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.coordination.rounds import read_round
 from pipeline.edge.plain_file import read_plain
 from pipeline.edge.signatures import Signer
-from pipeline.errors import FileFailed, LedgerError, NotFound
+from pipeline.errors import FileFailed, NotFound
 from pipeline.operations.attest import inputs_digest
 from pipeline.operations.policy import payloads
 from pipeline.operations.queue import find
@@ -50,18 +49,6 @@ def open_round(site: Site, round_id: str, job_ids: Sequence[str]) -> dict[str, s
     request = {"kind": "round.open", "id": round_id, "branch": first.branch, "commit": first.commit}
     site.ask({**request, "jobs": by_builder})
     return by_builder
-
-
-def in_round(site: Site, job_id: str) -> bool:
-    """Says whether a job takes part in a round, by what this machine saw last.
-
-    Rounds are fixed before a job begins, so that is recent enough. Where it cannot be read, no: the ledger
-    takes no report that tells too much.
-    """
-    try:
-        return read_round(site.state(fresh=False).view, job_id) is not None
-    except LedgerError:
-        return False
 
 
 def seal(

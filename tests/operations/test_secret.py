@@ -12,7 +12,7 @@ from pipeline.operations.attempt import Claimed, _sealed
 from pipeline.operations.construct import Built
 from pipeline.operations.promoted import verify_set
 from pipeline.operations.queue import find
-from pipeline.operations.secret import in_round, open_round, reveal, seal, sealed
+from pipeline.operations.secret import open_round, reveal, seal, sealed
 from pipeline.records.policy import sha256_of
 from tests.operations.yard import BRANCH, FILES, OTHER, Yard, commit
 
@@ -42,7 +42,6 @@ def test_from_commitments_to_a_promotion(yard: Yard) -> None:
     jobs = begin(yard)
     for name, job in jobs.items():
         yard.commit(name, job)
-        assert in_round(yard.sites[name], job)
         assert sealed(yard.sites[name]) == [job]
     for name, job in jobs.items():
         assert reveal(yard.sites[name], job).unwitnessed == []
@@ -122,7 +121,7 @@ def test_what_an_attempt_reports(yard: Yard) -> None:
     jobs = begin(yard)
     site = yard.sites["build1"]
     job, _ = find(site.state().view, jobs["build1"])
-    claimed = Claimed(job, "1.1.x", 1)
+    claimed = Claimed(job, "1.1.x", 1, "r1")
     built = Built(status="succeeded", payloads={"manifest": b"{}", "log": b"x"})
     failed, nothing = _sealed(site, claimed, built)
     assert (failed.status, nothing, failed.failure is not None) == ("failed", {}, True)

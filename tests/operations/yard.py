@@ -180,6 +180,7 @@ class Yard:
         site, folder = self.sites[name], self.folder / f"tree-{job}"
         value = site.ask({"kind": "job.claim", "job_id": job, "holder": site.holder()})
         token = str(value["token"])
+        assert value["round"]
         found, _ = find(site.state().view, job)
         manifest = new_manifest(
             job_id=job, server=name, branch=BRANCH, commit=found.commit, created_at=WHEN, token=token
