@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -198,11 +198,38 @@ def weigh_inputs(left: Any, right: Any) -> Weighed:
     return found
 
 
+def inputs_of(manifest: Any) -> dict[str, Any]:
+    """Returns the inputs that a manifest states, by their places: what `weigh_inputs` holds together.
+
+    Dependencies apart, of which a repository also holds what earlier builds have fetched.
+    """
+    found = {".".join(place): at(manifest, place) for place in INPUTS}
+    environment = found["recipe.environment"]
+    if isinstance(environment, dict):
+        found["recipe.environment"] = _shared(environment)
+    for group in ("recipe", "inputs"):
+        table = at(manifest, [group])
+        if isinstance(table, dict):
+            found |= {f"{group}.{name}": table[name] for name in sorted(set(table) - _known(group))}
+    pin = at(manifest, ["recipe", "java"])
+    major = re.match(r"[0-9]+", str(at(manifest, ["recipe", "toolchain", "java"])))
+    if _java(pin) and not pin.endswith("+") and major:
+        found["recipe.toolchain.java"] = major[0]
+    return {place: value for place, value in found.items() if value is not _ABSENT}
+
+
+def _shared(environment: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a build's environment but for what may be another one on each builder."""
+    return {key: value for key, value in environment.items() if not _LOCAL.fullmatch(key)}
+
+
+def _known(group: str) -> set[str]:
+    return {place[1] for place in (*INPUTS, *REQUIRED) if place[0] == group} | _NO_INPUTS
+
+
 def _differences(name: str, left: Any, right: Any) -> Iterator[Difference]:
     if name == "recipe.environment":
-        left, right = (
-            {key: value for key, value in each.items() if not _LOCAL.fullmatch(key)} for each in (left, right)
-        )
+        left, right = _shared(left), _shared(right)
     if isinstance(left, dict) and isinstance(right, dict):
         for key in sorted({*left, *right}):
             if not same(one := left.get(key, _ABSENT), two := right.get(key, _ABSENT)):
@@ -222,10 +249,9 @@ def _pinned_tools(left: Any, right: Any) -> Iterator[Difference]:
 
 
 def _unknown(group: str, left: Any, right: Any) -> Iterator[Difference]:
-    known = {place[1] for place in (*INPUTS, *REQUIRED) if place[0] == group} | _NO_INPUTS
     if not isinstance(left, dict) or not isinstance(right, dict):
         return
-    for name in sorted({*left, *right} - known):
+    for name in sorted({*left, *right} - _known(group)):
         one, two = left.get(name, _ABSENT), right.get(name, _ABSENT)
         if not same(one, two):
             yield Difference(name=f"{group}.{name}", left=shown(one), right=shown(two))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.builds.artifact_sets import verify
+from pipeline.compare.inputs import inputs_of
 from pipeline.coordination.counting import Rules, Seen, Stated
 from pipeline.coordination.rounds import read_round, withheld
 from pipeline.edge.signatures import Signer
@@ -42,11 +42,6 @@ from pipeline.records.policy import (
     sha256_of,
 )
 
-#: Fields of a recipe that say where and how a build ran, and variables of its environment that do.
-_NO_INPUTS = frozenset(
-    {"source", "timezone", "locale", "umask", "build_path", "fixed_path", "toolchain", "timeout_seconds"}
-)
-_LOCAL = re.compile(r"TZ|LC_ALL|LANG|JAVA_HOME|NODE_OPTIONS|npm_config_.*")
 _MOST_KEYS = 200
 
 
@@ -176,17 +171,9 @@ def promotable(manifest: Manifest) -> dict[str, str]:
 def inputs_digest(manifest: Manifest) -> str:
     """Returns the digest of what two builds must have in common to be held against each other.
 
-    Commit, branch, the recipe but for where and how it ran, and what was found of the tree, the submodules,
-    the npm locks and the expected packages. Who differs in it neither supports nor contradicts.
+    The same that a comparison goes by. Who differs in it neither supports nor contradicts.
     """
-    whole = manifest.model_dump(mode="json", by_alias=True)
-    recipe = {k: v for k, v in (whole.get("recipe") or {}).items() if k not in _NO_INPUTS}
-    variables = recipe.get("environment") or {}
-    recipe["environment"] = {k: v for k, v in variables.items() if not _LOCAL.fullmatch(k)}
-    found = whole.get("inputs") or {}
-    of_tree = {k: found.get(k) for k in ("tree", "submodules", "npm_locks", "expected")}
-    value = {"branch": manifest.branch, "commit": manifest.commit, "recipe": recipe, "inputs": of_tree}
-    return sha256_of(dump_json(value))
+    return sha256_of(dump_json(inputs_of(manifest.model_dump(mode="json", by_alias=True))))
 
 
 def readable_keys(rules: Rules, builder: str, signing_key: str | None) -> list[str]:
