@@ -111,6 +111,8 @@ def run_attempt(site: Site, claimed: Claimed, prepared: Prepared | None) -> Repo
     failure = _lost(claimed, _whose(site, job.id)) if status == "lost" else built.failure
     if error is None:
         journal.remove(folder)
+    if status == "succeeded" and claimed.round is None and site.sign is not None:
+        site.sign(job.id)
     return Report(
         job_id=job.id,
         status=status,

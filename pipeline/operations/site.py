@@ -67,7 +67,7 @@ class Site:
     seconds. `shows` marks a task that only shows: while the remote does not answer it settles for what this
     machine saw last, which is said, and `away` then holds why. With `variation` builds run in an environment
     that is another one on purpose. `seal` keeps a report back and returns a commitment to it, where this
-    machine has a key to sign with.
+    machine has a key to sign with; `sign` signs what a build made, once it is reported, and raises nothing.
     """
 
     settings: LocalSettings
@@ -89,6 +89,7 @@ class Site:
     shows: bool = False
     variation: Variation | None = None
     seal: Seal | None = None
+    sign: Callable[[str], object] | None = None
     away: LedgerUnreachable | None = None
 
     def ask(self, request: Mapping[str, Any], **options: Any) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from pipeline.errors import (
     LedgerError,
     LedgerMissing,
     NotALedger,
+    PipelineError,
     RecordInvalid,
     UsageError,
 )
@@ -38,6 +39,7 @@ from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.store import Store
 from pipeline.operations import site as sites
 from pipeline.operations.admission import admit
+from pipeline.operations.attest import attest_built
 from pipeline.operations.demo.perform import Theatre
 from pipeline.operations.secret import seal
 from pipeline.operations.settings import LocalSettings, masked, resolve
@@ -235,7 +237,16 @@ def make_site(
         site.seal = lambda *sealed: seal(
             site, make_trust(), make_signer(settings.signing_key or "", "`signing_key`"), *sealed
         )
+        site.sign = lambda job_id: _sign(site, settings.signing_key or "", job_id)
     return site
+
+
+def _sign(site: Site, key: str, job_id: str) -> None:
+    """Signs what was built, where there is a policy to sign by. What fails is said."""
+    try:
+        attest_built(site, make_trust(), make_signer(key, "`signing_key`"), job_id)
+    except PipelineError as exc:
+        site.say(f"Built, and not signed: {exc.message}")
 
 
 def make_theatre() -> Theatre:
