@@ -51,7 +51,7 @@ def sdist_files(version: str, commands: dict[str, list[str]]) -> dict[str, str]:
     """Return the text of every file of the source distribution by its path."""
     sources = [*HERE.glob("marvin/**/*.py"), HERE / "setup.py", HERE / "README.md"]
     files = {str(p.relative_to(HERE)): p.read_text("utf-8") for p in sources}
-    files["setup.py"] = files["setup.py"].replace("@VERSION@", version)
+    files |= {"setup.py": files["setup.py"].replace("@VERSION@", version), "built.properties": time.strftime("#%a %b %d %H:%M:%S UTC %Y\n", time.gmtime())}
     imports = "".join(f"from .{name} import {name}Cmd\n" for name in commands)
     exported = "".join(f'    "{name}Cmd",\n' for name in commands)
     files["marvin/cloudstackAPI/__init__.py"] = f"{imports}\n__all__ = [\n{exported}]\n"
@@ -81,7 +81,7 @@ def main() -> None:
     version, commands, folder = sys.argv[1:]
     # The form that Python asks of a version that is not released yet.
     python_version = version.replace("-SNAPSHOT", ".dev0")
-    mtime = int(time.time())
+    mtime = int(os.environ.get("SOURCE_DATE_EPOCH", time.time()))
     path = Path(folder) / f"Marvin-{python_version}.tar.gz"
     write_sdist(path, sdist_files(python_version, read_commands(Path(commands))), mtime)
     print(f"Wrote {path}")
