@@ -74,6 +74,8 @@ def environment(recipe: Recipe, workspace: Workspace, around: Surroundings) -> d
         "TMPDIR": temporary,
         "PATH": f"{workspace.inside(workspace.bin)}:{around.path}",
         "MAVEN_SKIP_RC": "1",
+        # In a user's own namespace there is no root: a real chown to it is invalid, which fakeroot passes on.
+        "FAKEROOTDONTTRYCHOWN": "1",
         "MAVEN_OPTS": " ".join(option for option in options if option),
         "ACS_BUILD_OPTS": make_words(_maven(recipe, workspace, around)),
     }

@@ -199,6 +199,7 @@ def test_the_environment_is_the_recipes(job: Job) -> None:
         "TMPDIR": str(job.workspace.temporary),
         "PATH": f"{job.workspace.bin}:/usr/bin",
         "MAVEN_SKIP_RC": "1",
+        "FAKEROOTDONTTRYCHOWN": "1",
         "MAVEN_OPTS": f"-Xmx8g -Duser.home={job.workspace.home} -Djava.io.tmpdir={job.workspace.temporary}"
         " -Dorg.slf4j.simpleLogger.showThreadName=true",
         "ACS_BUILD_OPTS": f"-B -Dx=http://127.0.0.1:1 -DskipTests -T 4 -s {job.workspace.settings}",
@@ -423,6 +424,25 @@ def test_only_a_build_that_got_past_maven_can_be_resumed(with_packaging: Job) ->
     with_packaging.workspace.note(maven="success", commit="b" * 40)
     with pytest.raises(UsageError, match="commit bbbbbbbbbbbb"):
         with_packaging.build(_recipe(resumed_from="j1"))
+
+
+def test_fakeroot_works_in_a_namespace_without_root(job: Job) -> None:
+    """A builder that is not root has a namespace without root: a real chown to it is invalid there."""
+    if not all(map(shutil.which, ("fakeroot", "unshare"))):
+        pytest.skip("fakeroot or unshare is not installed")
+    job.file("a")
+    words = ["unshare", "--user", "--map-user=2001", "--map-group=2001", "fakeroot", "sh", "-c"]
+    variables = commands.environment(_recipe(), job.workspace, Surroundings(MARKER, PATH))
+
+    def chown(variables: dict[str, str]) -> str:
+        script = "chown 0:0 a && stat -c %u a"
+        return run([*words, script], cwd=job.workspace.tree, env=variables, check=False).text
+
+    plain = {name: value for name, value in variables.items() if name != "FAKEROOTDONTTRYCHOWN"}
+    if run([*words[:4], "true"], check=False).returncode != 0:
+        pytest.skip("this machine allows no user namespaces")
+    assert chown(plain) == ""
+    assert chown(variables) == "0"
 
 
 # -- real Maven, real packaging -----------------------------------------------------------------------------
