@@ -2,6 +2,7 @@
 
     settings of Maven, npm, Python and git          part of the recipe (`recipe.resolve`)
     a preload for Node, by NODE_OPTIONS             `Math.random` gives the same numbers in every build
+    a `java` that comes first on PATH               sets of objects have one order; not in Maven's own JVM
     a `dh_md5sums` that comes first on PATH         archives are rewritten before the packages are closed
 
 All of it follows from `Recipe.reproducible`; `digest` tells one version of it from another, in the recipe.
@@ -59,6 +60,14 @@ if (!/^(npm|npx|corepack|yarn|pnpm)\b/.test(program)) {
 }
 """
 
+#: Objects without a hash of their own get one from the machine: threads and cores decide. Here all get the
+#: same, so that sets have the order in which they were filled. It is for what scripts of a build call `java`;
+#: Maven is led past it by JAVA_HOME, as there it would cost time.
+_JAVA: Final = """\
+#!/bin/sh
+exec {program} -XX:+IgnoreUnrecognizedVMOptions -XX:+UnlockExperimentalVMOptions -XX:hashCode=2 "$@"
+"""
+
 _MD5SUMS: Final = """\
 #!/bin/sh
 # dh_md5sums as it is, after the archives in the packages were rewritten.
@@ -78,7 +87,7 @@ SEEDED: Final = "seeded.js"
 @cache
 def digest() -> str:
     """Returns the SHA-256 of everything here that can change what a build makes."""
-    found = hashlib.sha256((_SEEDED + _MD5SUMS + _REWRITE).encode())
+    found = hashlib.sha256((_SEEDED + _JAVA + _MD5SUMS + _REWRITE).encode())
     for name in ("archive_rewriting.py", "zip_rewriting.py"):
         found.update(Path(__file__).with_name(name).read_bytes())
     return found.hexdigest()
@@ -89,22 +98,29 @@ def prepare(recipe: Recipe, bin_dir: Path, path: str) -> list[str]:
 
     `path` is the build's PATH without that folder. A recipe that is not reproducible gets nothing.
     """
-    for name in (SEEDED, "dh_md5sums"):
+    for name in (SEEDED, "java", "dh_md5sums"):
         (bin_dir / name).unlink(missing_ok=True)
     if not recipe.reproducible:
         return []
     (bin_dir / SEEDED).write_text(_SEEDED, encoding="utf-8")
     notes = ["reproducible: Math.random is seeded"]
+    java = shutil.which("java", path=path)
+    if java is not None and recipe.toolchain is not None and recipe.toolchain.java_home:
+        _program(bin_dir / "java", _JAVA.format(program=shlex.quote(java)))
+        notes.append("reproducible: programs in Java have no hashes that depend on the machine")
     program = shutil.which("dh_md5sums", path=path)
     if program is not None:
         notes.append("reproducible: archives are rewritten before packages are closed")
         root = Path(__file__).resolve().parents[2]
         words = [sys.executable, "-I", "-S", "-c", _REWRITE, str(root), str(recipe.source_date_epoch)]
-        place = bin_dir / "dh_md5sums"
         script = _MD5SUMS.format(rewrite=shlex.join(words), program=shlex.quote(program))
-        place.write_text(script, encoding="utf-8")
-        place.chmod(0o755)
+        _program(bin_dir / "dh_md5sums", script)
     return notes
+
+
+def _program(place: Path, script: str) -> None:
+    place.write_text(script, encoding="utf-8")
+    place.chmod(0o755)
 
 
 def settle_jars(recipe: Recipe, jars: Sequence[Path]) -> list[str]:

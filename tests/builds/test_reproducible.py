@@ -291,6 +291,44 @@ console.log(JSON.stringify([found, error.stack.includes('at '), Error.stackTrace
 """
 
 
+HASHES = """\
+public class Hashes {
+    public static void main(String[] arguments) {
+        var found = new java.util.HashSet<Named>();
+        for (var name : "one two three four five six".split(" ")) {
+            found.add(new Named(name));
+        }
+        for (var each : found) {
+            System.out.print(each.name + " ");
+        }
+    }
+
+    static class Named {
+        final String name;
+
+        Named(String name) {
+            this.name = name;
+        }
+    }
+}
+"""
+
+
+def test_sets_of_objects_have_one_order_in_java(tmp_path: Path) -> None:
+    """Threads and collector decide what hashes a JVM gives: not in the programs that a build calls."""
+    if shutil.which("java", path=PATH) is None:
+        pytest.skip("there is no Java")
+    made = _recipe(True)
+    assert made.toolchain is not None
+    (tmp_path / "Hashes.java").write_text(HASHES)
+    homed = made.model_copy(update={"toolchain": made.toolchain.model_copy(update={"java_home": "/jdk"})})
+    reproducible.prepare(homed, tmp_path, PATH)
+    said = run([tmp_path / "java", tmp_path / "Hashes.java"], env={"PATH": PATH}).text
+    assert said.split() == ["one", "two", "three", "four", "five", "six"]
+    reproducible.prepare(made, tmp_path, PATH)
+    assert not (tmp_path / "java").exists(), "Maven would be run by it"
+
+
 @pytest.fixture
 def node(tmp_path: Path) -> str:
     """A script's path; the numbers that it draws come after others that are drawn elsewhere."""
