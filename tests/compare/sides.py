@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
+import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.compare.explaining import explain
-from pipeline.compare.reader.__main__ import serve
 from pipeline.compare.reader.session import Session
 from pipeline.compare.verdicts import judge, read_stated
 from pipeline.compare.wire import Line
@@ -22,6 +21,8 @@ class Near:
     """A conversation with a reader in this process."""
 
     def __init__(self) -> None:
+        self.name = "near"
+        self.travelled = 0
         self.session = Session()
         self._started = False
         self._answers = b""
@@ -31,14 +32,15 @@ class Near:
         if not self._started:
             self._started = True
             return
-        out = io.BytesIO()
-        serve(io.BytesIO(data), out, self.session)
-        self._answers += out.getvalue()
+        self.travelled += len(data)
+        answer = json.dumps(self.session.answer(json.loads(data[4:]))).encode("ascii")
+        self._answers += len(answer).to_bytes(4, "big") + answer
 
     def receive(self, length: int, seconds: float) -> bytes:
         """Returns the next bytes of the answers."""
         data, self._answers = self._answers[:length], self._answers[length:]
         assert len(data) == length
+        self.travelled += length
         return data
 
     def renew(self) -> None:

@@ -1,4 +1,4 @@
-"""Properties files, manifests and class files: every byte has a place, and only what may be set is set."""
+"""Properties files and manifests: every byte has a place, and only what may be set is set."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from types import ModuleType
 
 import pytest
 
-from pipeline.compare.reader import classes, manifests, properties
+from pipeline.compare.reader import manifests, properties
 from pipeline.compare.reader.limits import Unreadable
 from pipeline.compare.reader.listings import Known
-from tests.compare.building import run, tree
-from tests.compare.containers import Bytes, rewritten
+from tests.compare.containers import Bytes
 
 PROPERTIES = (
     b"#Generated\n#Wed Nov 25 00:00:01 UTC 2026\n\n build.host = build1\r\ngit.path:/a\\:b\n"
@@ -40,15 +39,6 @@ def _written(module: ModuleType, data: bytes, *normalisers: str) -> bytes:
         return b"".join(module.rewrite(held.region(data), normalisers, {}, held.spool, known))
 
 
-@pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A class file, made by javac, with constants, a field, a method and attributes."""
-    source = b'class A { static final long L = 5L; double d = 1.5; String f(int a) { return "x" + a; } }'
-    made = tree(tmp_path_factory.mktemp("java"), {"A.java": source})
-    run("javac", "A.java", where=made)
-    return (made / "A.class").read_bytes()
-
-
 @pytest.mark.parametrize(("module", "data"), [(properties, PROPERTIES), (manifests, MANIFEST)])
 def test_each_byte_of_a_text_has_a_place(module: ModuleType, data: bytes) -> None:
     """Whichever byte changes, is left out or comes twice, something else is said."""
@@ -60,25 +50,6 @@ def test_each_byte_of_a_text_has_a_place(module: ModuleType, data: bytes) -> Non
             data[: at + 1] + data[at:],
         ):
             assert _said(module, changed) != before or changed == data, at
-
-
-def test_each_byte_of_a_class_has_a_place(compiled: bytes) -> None:
-    """Whichever byte of a class file changes, something else is said, or it is refused; cut off too."""
-    before = _said(classes, compiled)
-    assert isinstance(before, tuple)
-    for at in range(4, len(compiled)):
-        for mask in (0x01, 0xA0):
-            changed = compiled[:at] + bytes([compiled[at] ^ mask]) + compiled[at + 1 :]
-            assert _said(classes, changed) != before, at
-        assert isinstance(_said(classes, compiled[:at]), str)
-    assert _said(classes, compiled + b"\0") == "has bytes behind a class file"
-
-
-def test_a_class_is_never_written_anew(compiled: bytes) -> None:
-    """There is no normaliser for what runs, and to ask for none is refused as well."""
-    assert classes.NORMALISERS == {}
-    with pytest.raises(Unreadable):
-        rewritten(classes, compiled)
 
 
 def test_nothing_but_the_comment_and_recorded_values_is_set() -> None:
