@@ -83,9 +83,10 @@ class LocalConversation:
         """Returns exactly `length` bytes. Raises CommandFailed, and CommandTimedOut after `seconds`."""
         assert self._child.stdout is not None
         parts, missing, deadline = [], length, Deadline(seconds)
+        poll = select.poll()  # takes descriptors of any number, which `select` does not
+        poll.register(self._child.stdout, select.POLLIN)
         while missing:
-            ready, _, _ = select.select([self._child.stdout], [], [], deadline.left)
-            if not ready:
+            if not poll.poll(1000 * deadline.left):
                 raise slow(self.name, seconds)
             data = os.read(self._child.stdout.fileno(), min(missing, _BLOCK_BYTES))
             if not data:

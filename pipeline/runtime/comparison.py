@@ -11,7 +11,6 @@ from typing import Any
 
 from pipeline.builds.variation import vary
 from pipeline.compare.bundle import READER
-from pipeline.compare.wire import Line
 from pipeline.edge.clock import SystemClock
 from pipeline.edge.conversation import Conversation, LocalConversation
 from pipeline.errors import IdentityUnknown
@@ -108,6 +107,6 @@ def _become(site: Site, name: str, live: Callable[[Mapping[str, Any]], None] | N
 def ways_to_builds(site: Site) -> list[Reach]:
     """Returns the ways to what builders made: this machine's own folder first, then over SSH."""
     return [
-        reach_here(site, lambda name: Line(name, read_there(Place(Path("/"), typed=name)))),
+        reach_here(site, lambda name: open_line(Place(Path("/"), typed=name), read_there)),
         reach_far(known_builders(), lambda place: open_line(place, read_there)),
     ]

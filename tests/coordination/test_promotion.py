@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.coordination.promotion import Case, Rules, Ruling, Seen, Stated, Tally, changes, count, decide
+from pipeline.coordination.counting import Case, Rules, Seen, Stated, Tally, count
+from pipeline.coordination.promotion import Ruling, changes, decide
 from pipeline.records.base import dump
 from pipeline.records.comparison import (
     ComparedArtifact,
