@@ -152,10 +152,12 @@ def changed(archive: Archive, place: int, **values: object) -> Archive:
 
 
 class Files:
-    """Bytes as a reader gets them: in files. All are gone when it is closed."""
+    """Bytes as a reader gets them: in a file, one behind the other. It is gone when this is closed."""
 
     def __init__(self) -> None:
         self._stack = ExitStack()
+        self._file = self._stack.enter_context(tempfile.TemporaryFile(buffering=0))  # noqa: SIM115
+        self._end = 0
         self.spool = self.new_spool()
 
     def new_spool(self) -> Spool:
@@ -164,10 +166,9 @@ class Files:
         return spool
 
     def region(self, data: bytes) -> Region:
-        file = self._stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
-        file.write(data)
-        file.flush()
-        return Region(file.fileno(), 0, len(data))
+        begin, self._end = self._end, self._end + len(data)
+        self._file.write(data)
+        return Region(self._file.fileno(), begin, len(data))
 
     def close(self) -> None:
         self._stack.close()
