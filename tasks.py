@@ -646,7 +646,7 @@ def job_round(c: Context, jobs: str, json: bool = False) -> None:
     iterable=["comparison"],
     help={
         "job": "whose build; by default the newest that is kept here",
-        "comparison": "file with what `compare --json` said of the builds; several times for several",
+        "comparison": "file with what `compare --json` said of the builds; without one they are compared now",
         "folder": "where the packages lie; by default where this builder keeps them",
         "key": f"a promoter's key: {KEY}",
         "json": JSON,
@@ -656,19 +656,22 @@ def job_round(c: Context, jobs: str, json: bool = False) -> None:
 def promote(
     c: Context, comparison: Any, job: str = "", folder: str = "", key: str = "", json: bool = False
 ) -> None:
-    """Promote a build about which enough builders agree; shows how it differs from the last one."""
+    """Promote a build about which enough builders agree; shows how it differs from the last one.
+
+    They are compared first, unless --comparison says what came of that already.
+    """
     from pathlib import Path
 
     from pipeline.console.promotion import show_promoted
     from pipeline.edge.scratch_root import install_packages
     from pipeline.operations.promote import Order, promote, read_comparison
     from pipeline.runtime import make_signer, make_trust
+    from pipeline.runtime.comparison import compare_job
 
-    order = Order(
-        [read_comparison(each) for each in comparison], job or None, Path(folder) if folder else None
-    )
-    promoter = make_signer(key, "--key")
-    show_promoted(promote(site(), make_trust(), promoter, order, install_packages), json)
+    here, promoter = site(), make_signer(key, "--key")
+    found = [read_comparison(each) for each in comparison] or [compare_job(here, job or None)]
+    order = Order(found, job or None, Path(folder) if folder else None)
+    show_promoted(promote(here, make_trust(), promoter, order, install_packages), json)
 
 
 @task(

@@ -1,15 +1,15 @@
-"""A builder that has a key signs what it has built, by itself, from the command line to the ledger."""
+"""From a key to a promoted set, as an operator types it: builds are signed by themselves, and compared."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.cluster.tiny import BRANCH, Host, remove
+from tests.cluster.tiny import BRANCH, Ended, Host, remove
 
 pytestmark = pytest.mark.skipif(
     shutil.which("dpkg-buildpackage") is None, reason="dpkg-dev is not installed: ./bootstrap installs it"
@@ -17,34 +17,81 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture
-def host(tmp_path: Path) -> Iterator[Host]:
-    """A builder with a key, and with the operator's root key pinned."""
-    for name in ("root", "build1"):
+def keys(tmp_path: Path) -> Path:
+    """A folder of keys: the operator's root key, a promoter's, and two builders'."""
+    for name in ("root", "operator", "build1", "build2"):
         command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", str(tmp_path / name)]
         subprocess.run(command, check=True)
-    root_key = (tmp_path / "root.pub").read_text().strip()
-    found = Host(tmp_path / "host", signing_key=str(tmp_path / "build1"), root_key=root_key)
-    yield found
-    remove(found)
+    return tmp_path
 
 
-def test_a_build_is_signed_when_it_is_reported(host: Host, tmp_path: Path) -> None:
+@pytest.fixture
+def builder(keys: Path) -> Iterator[Callable[..., Host]]:
+    """Makes builders, each with its key and with the root key pinned, which keep their sets in one folder."""
+    made: list[Host] = []
+
+    def make(name: str, **settings: str) -> Host:
+        shared = {"root_key": (keys / "root.pub").read_text().strip(), "artifacts": str(keys / "artifacts")}
+        own = {"signing_key": str(keys / name), "policy": str(keys / "policy")}
+        made.append(Host(keys / f"{name}.host", builder=name, **shared, **own, **settings))
+        return made[-1]
+
+    yield make
+    for host in made:
+        remove(host)
+
+
+def ran(host: Host, *words: str, code: int = 0) -> Ended:
+    """Runs a task that ends with this code."""
+    done = host.invoke(*words)
+    assert done.code == code, (words, done.out, done.err)
+    return done
+
+
+def enforce(host: Host, keys: Path, k: int, *names: str) -> None:
+    """Puts a policy in force as an operator does, for builders that are on one machine and one disk."""
+    machine = ran(host, "policy.show", "--machine").out.strip()
+    words = [f"--builder={name}={machine}={keys / name}.pub" for name in names]
+    ran(host, "policy.init", "-k", str(k), *words, "--promoter", f"operator={keys / 'operator.pub'}")
+    draft = keys / "policy/draft.json"
+    text = draft.read_text()
+    for name in ("allow_shared_machine", "allow_shared_keys"):
+        assert f'"{name}": false' in text
+        text = text.replace(f'"{name}": false', f'"{name}": true')
+    draft.write_text(text)
+    ran(host, "policy.sign", "--key", str(keys / "root"))
+
+
+def test_a_build_is_signed_when_it_is_reported(builder: Callable[..., Host], keys: Path) -> None:
     """Without a policy that is said and nothing else; with one the statement is in the ledger at once."""
-    first = host.invoke("build", "--branch", BRANCH, "--json")
-    assert first.code == 0, first.err
+    host = builder("build1")
+    first = ran(host, "build", "--branch", BRANCH, "--json")
     assert "Built, and not signed: " in first.err
-    machine = host.invoke("policy.show", "--machine").out.strip()
-    draft = host.invoke(
-        "policy.init", "-k", "1", "--builder", f"build1={machine}={tmp_path / 'build1.pub'}",
-        "--promoter", f"operator={tmp_path / 'root.pub'}",
-    )  # fmt: skip
-    assert draft.code == 0, draft.err
-    signed = host.invoke("policy.sign", "--key", str(tmp_path / "root"))
-    assert signed.code == 0, signed.err
-    second = host.invoke("build", "--branch", BRANCH, "--json")
-    assert second.code == 0, second.err
+    enforce(host, keys, 1, "build1")
+    second = ran(host, "build", "--branch", BRANCH, "--json")
     assert "not signed" not in second.err
-    again = host.invoke("attest", "--json")
-    assert again.code == 0, again.err
-    told = again.json()
+    told = ran(host, "attest", "--json").json()
     assert (told["job_id"], told["there"]) == (second.json()["job_id"], True)
+
+
+def test_what_two_builders_made_alike_is_promoted_and_verified(
+    builder: Callable[..., Host], keys: Path
+) -> None:
+    """From two builds to a set that anybody can check: compared on the way, refused as long as one has not
+    built, and not verified when a byte of it has changed.
+    """
+    one = builder("build1")
+    ran(one, "build", "--branch", BRANCH)
+    two = builder("build2", ledger=str(one.ledger), source=str(one.source))
+    enforce(one, keys, 2, "build1", "build2")
+    ran(one, "attest")
+    promote = ("promote", "--key", str(keys / "operator"), "--json")
+    assert "No commit has been built by two builders" in ran(one, *promote, code=87).err
+    ran(two, "build", "--branch", BRANCH)
+    ran(one, *promote)
+    (current,) = one.home.glob("promoted/*/current")
+    verify = ("verify", str(current), "--root-key", str(keys / "root.pub"))
+    assert "built alike by build1, build2" in ran(one, *verify).out
+    package = next((current / "files").iterdir())
+    package.write_bytes(package.read_bytes() + b"x")
+    assert "has other bytes than were promoted" in ran(one, *verify, code=104).err

@@ -15,6 +15,7 @@ from pipeline.edge.clock import SystemClock
 from pipeline.edge.conversation import Conversation, LocalConversation
 from pipeline.errors import IdentityUnknown
 from pipeline.operations.agreement import Reach, compare_builds, reach_far, reach_here
+from pipeline.operations.attest import own_job
 from pipeline.operations.choosing import Asked
 from pipeline.operations.compare import compare_files, open_line
 from pipeline.operations.everywhere import build_everywhere, watch
@@ -87,6 +88,12 @@ def compare_builds_here(
     if embedded and len(asked.jobs) < 2:
         make_up(site, asked, EMBEDDED_BUILDERS, lambda name: _become(site, name, live))
     return compare_builds(site, asked, ways_to_builds(site))
+
+
+def compare_job(site: Site, job_id: str | None) -> Comparison:
+    """Compares a job's build, or this builder's newest that is kept, with the others' of its commit."""
+    job, _ = own_job(site, site.state().view, job_id)
+    return compare_builds(site, Asked((job.id,)), ways_to_builds(site))
 
 
 def watch_builds(asked: Asked, say: Callable[[str], None]) -> Iterator[Comparison]:
