@@ -79,6 +79,11 @@ def causes_of(artifacts: Iterable[ComparedArtifact]) -> list[ComparedCause]:
     ]
 
 
+def normalisers_of(artifacts: Iterable[ComparedArtifact]) -> list[str]:
+    """Returns the normalisers that made the bytes of any artifact equal."""
+    return sorted({name for each in artifacts for name in each.normalisers})
+
+
 class _Explained:
     """The leaves of one artifact, each with what is known of its cause."""
 

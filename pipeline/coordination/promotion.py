@@ -32,20 +32,17 @@ class Ruling:
 
 def decide(case: Case) -> Ruling | Refusal:
     """Says whether these bytes may be promoted as the branch's next entry."""
-    tally = count(case)
-    if isinstance(tally, Refusal):
-        return _or_dissent(case, tally)
-    against = dissent(case, tally.inputs)
-    dismissed = {each.sha256 for each in case.rules.policy.dismissed}
-    if open_ones := [each for each in against if each.sha256 not in dismissed]:
-        return _dissenting(open_ones)
+    counted = _counted(case)
+    if isinstance(counted, Refusal):
+        return counted
+    tally, dismissed = counted
     found = compared(case)
     if isinstance(found, Refusal):
         return found
     if missing := _uncompared(case, tally):
         return _unfit(f"{missing} counts, and none is of its build")
     verdict, normalisers = found
-    return _again(case) or Ruling(tally, verdict, normalisers, sorted(each.sha256 for each in against))
+    return _again(case) or Ruling(tally, verdict, normalisers, dismissed)
 
 
 def restore(case: Case, old: Promotion) -> Ruling | Refusal:
@@ -56,6 +53,17 @@ def restore(case: Case, old: Promotion) -> Ruling | Refusal:
     last = case.history[-1] if case.history else None
     if last and (last.commit, last.digests) == (old.commit, old.digests):
         return Refusal("promoted", f"That is what stands already, as number {last.number}.")
+    counted = _counted(case)
+    if isinstance(counted, Refusal):
+        return counted
+    tally, dismissed = counted
+    if foreign := sorted(set(old.normalisers) - set(case.rules.policy.normalisers)):
+        return Refusal("normaliser", f"The policy does not allow the normaliser {foreign[0]!r} any more.")
+    return Ruling(tally, old.verdict, list(old.normalisers), dismissed)
+
+
+def _counted(case: Case) -> tuple[Tally, list[str]] | Refusal:
+    """Returns who counts, and the digests of the dissent that the policy dismisses: other dissent refuses."""
     tally = count(case)
     if isinstance(tally, Refusal):
         return _or_dissent(case, tally)
@@ -63,9 +71,7 @@ def restore(case: Case, old: Promotion) -> Ruling | Refusal:
     dismissed = {each.sha256 for each in case.rules.policy.dismissed}
     if open_ones := [each for each in against if each.sha256 not in dismissed]:
         return _dissenting(open_ones)
-    if foreign := sorted(set(old.normalisers) - set(case.rules.policy.normalisers)):
-        return Refusal("normaliser", f"The policy does not allow the normaliser {foreign[0]!r} any more.")
-    return Ruling(tally, old.verdict, list(old.normalisers), sorted(each.sha256 for each in against))
+    return tally, sorted(each.sha256 for each in against)
 
 
 def _or_dissent(case: Case, tally: Refusal) -> Refusal:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,19 +15,19 @@ from pipeline.builds.inputs import CHANGELOG, CONTROL, expected_packages
 from pipeline.builds.source import Resolved, Sources
 from pipeline.builds.tree import GitTree
 from pipeline.compare.environment import compare_surroundings, rank, values_of
-from pipeline.compare.explaining import causes_of, explain
+from pipeline.compare.explaining import causes_of, explain, normalisers_of
 from pipeline.compare.inputs import at, listed_lines, weigh_packages
 from pipeline.compare.manifests import Claimed, Judged, are_independent, judge_builds
-from pipeline.compare.verdicts import Stated, read_stated
+from pipeline.compare.verdicts import Stated
 from pipeline.compare.wire import Line, same_machine
 from pipeline.edge.plain_file import read_plain
 from pipeline.errors import CommandFailed, ComparisonIncomplete, RecordInvalid, SourceError, UsageError
 from pipeline.operations import site as sites
 from pipeline.operations.choosing import Asked, choose
-from pipeline.operations.compare import wire_of
 from pipeline.operations.comparisons import keep
 from pipeline.operations.places import Known, Place, place_of
 from pipeline.operations.queue import archived, manifest_path
+from pipeline.operations.sides import hash_files, open_together, wire_of
 from pipeline.operations.site import Site
 from pipeline.records.base import load_json
 from pipeline.records.comparison import (
@@ -144,14 +143,9 @@ def compare_builds(site: Site, asked: Asked, ways: Sequence[Reach]) -> Compariso
     control = _control(site, jobs[0], claimed)
     site.say(f"Hashing what {' and '.join(dict.fromkeys(str(job.assigned_to) for job in jobs))} have made …")
     with ExitStack() as stack:
-        with ThreadPoolExecutor(len(sides)) as pool:
-            opening = [pool.submit(side.open) for side in sides]
-            for each in opening:
-                if each.exception() is None:
-                    stack.callback(each.result().close)
-        lines = [each.result() for each in opening]
+        lines = open_together([side.open for side in sides], stack, site.say)
         connecting = site.clock.boottime() - begun
-        files = _hashed(sides, lines)
+        files = hash_files(lines, [side.root for side in sides])
         one, two, judged = _most_telling(sides, lines, claimed, files, control)
         artifacts = judged.artifacts
         if judged.verdict() != Verdict.INCOMPARABLE:
@@ -174,7 +168,7 @@ def compare_builds(site: Site, asked: Asked, ways: Sequence[Reach]) -> Compariso
         inputs=judged.weighed.differences,
         environment=environment,
         causes=causes_of(artifacts),
-        normalisers=sorted({name for each in artifacts for name in each.normalisers}),
+        normalisers=normalisers_of(artifacts),
         groups=_groups(jobs, files, judged.expected),
         wire=wire,
         duration_seconds=site.clock.boottime() - begun,
@@ -221,20 +215,6 @@ def _control(site: Site, job: Job, claimed: Sequence[Claimed]) -> list[str] | No
     except (SourceError, CommandFailed):
         site.say("Note: the source is not here, so which packages it makes is taken from the manifests.")
         return None
-
-
-def _hashed(sides: Sequence[Side], lines: Sequence[Line]) -> list[list[Stated]]:
-    """Has every side hash its own files, all at once."""
-    for side, line in zip(sides, lines, strict=True):
-        line.begin({"ask": "files", "root": side.root})
-    answers = [line.finish() for line in lines]
-    files = []
-    for side, answer in zip(sides, answers, strict=True):
-        read = read_stated(answer)
-        if isinstance(read, str):
-            raise ComparisonIncomplete(f"{side.name} cannot be compared: {read}.")
-        files.append(read)
-    return files
 
 
 def _most_telling(

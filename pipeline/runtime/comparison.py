@@ -17,10 +17,11 @@ from pipeline.errors import IdentityUnknown
 from pipeline.operations.agreement import Reach, compare_builds, reach_far, reach_here
 from pipeline.operations.attest import own_job
 from pipeline.operations.choosing import Asked
-from pipeline.operations.compare import compare_files, open_line
+from pipeline.operations.compare import compare_files
 from pipeline.operations.everywhere import build_everywhere, watch
 from pipeline.operations.places import Known, Place, place_of
 from pipeline.operations.second_builder import make_up
+from pipeline.operations.sides import open_line
 from pipeline.operations.site import Site
 from pipeline.records.builders import Builder
 from pipeline.records.comparison import Comparison

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from pipeline.operations.agreement import compare_builds, reach_far, reach_here
 from pipeline.operations.choosing import Asked
-from pipeline.operations.compare import open_line
 from pipeline.operations.places import Known
 from pipeline.operations.settings import FarBuilder
+from pipeline.operations.sides import open_line
 from pipeline.records.comparison import Verdict
 from pipeline.runtime.comparison import read_there
 from tests.operations.conftest import MakeSite, clock, make_site, remote
