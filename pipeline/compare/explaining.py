@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final
+from typing import Any, Final
 
 from pipeline.compare import normalising
 from pipeline.compare.causes import Named, Seen, Shown, cause_of, renamed
@@ -19,8 +19,6 @@ MOST_LEAVES: Final = 10_000
 
 _SHOWN: Final = 300
 _NOTHING: Final[Mapping[str, str]] = {}
-#: Begins the evidence of a leaf whose cause is proved.
-_PROVED: Final = "proved: "
 
 
 def explain(
@@ -67,13 +65,20 @@ def causes_of(artifacts: Iterable[ComparedArtifact]) -> list[ComparedCause]:
     """Returns the causes of all leaves, what is behind most of them first."""
     counts: dict[str, int] = {}
     proved: dict[str, bool] = {}
+    used: dict[str, set[str]] = {}
     for leaf in (leaf for artifact in artifacts for leaf in artifact.leaves if leaf.cause in CAUSES):
         name = str(leaf.cause)
         counts[name] = counts.get(name, 0) + 1
-        proved[name] = proved.get(name, True) and (leaf.evidence or "").startswith(_PROVED)
+        proved[name] = proved.get(name, True) and leaf.normalisers is not None
+        used.setdefault(name, set()).update(leaf.normalisers or ())
     return [
         ComparedCause(
-            name=name, text=CAUSES[name].text, remedy=CAUSES[name].remedy, leaves=count, proved=proved[name]
+            name=name,
+            text=CAUSES[name].text,
+            remedy=CAUSES[name].remedy,
+            leaves=count,
+            proved=proved[name],
+            normalisers=sorted(used[name]),
         )
         for name, count in sorted(counts.items(), key=lambda each: (-each[1], each[0]))
     ]
@@ -117,13 +122,14 @@ class _Explained:
         told = []
         for leaf in node.leaves:
             named = self._named(leaf, node, kind, shown, names)
-            changed: dict[str, str | None] = {}
+            changed: dict[str, Any] = {}
             if shown is not None and leaf.what == "content":
                 changed = _excerpt(shown)
             if named is not None:
                 changed["cause"], evidence = named
                 if settled is not None:
-                    evidence = f"{_PROVED}{_words(settled)} make the bytes equal; {evidence}"
+                    evidence = f"proved: {_words(settled)} make the bytes equal; {evidence}"
+                    changed["normalisers"] = list(settled.use)
                 changed["evidence"] = _joined(changed.get("evidence"), evidence)
             elif (why := self._done.refused.get(id(node))) is not None:
                 changed["evidence"] = _joined(changed.get("evidence"), why)

@@ -36,7 +36,8 @@ class ComparedLeaf(Record):
     `what` is the property that differs (`content`, `time`, …) and `count` how many entries of the container
     at `path` differ in it in the same way, when that is told of all of them together; `about` says that they
     were not counted but estimated. `left` and `right` are its values, as far as they can be shown. `cause` is
-    None where nothing that is known explains it.
+    None where nothing that is known explains it. `normalisers` made the bytes of its container equal, beside
+    what was done inside that, and so prove its cause; None where nothing did.
     """
 
     path: list[Foreign]
@@ -47,6 +48,7 @@ class ComparedLeaf(Record):
     right: Foreign | None = None
     cause: str | None = None
     evidence: str | None = None
+    normalisers: list[str] | None = None
 
 
 class ComparedSide(Record):

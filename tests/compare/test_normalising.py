@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.compare.descent import descend
+from pipeline.compare.explaining import causes_of
 from pipeline.compare.normalising import normalise
 from pipeline.compare.reader import zstandard
 from pipeline.records.comparison import Verdict
@@ -235,6 +236,10 @@ def test_a_harmless_difference_is_normalised(
     assert all(leaf.cause and (leaf.evidence or "").find("proved: ") >= 0 for leaf in found.leaves), told(
         found
     )
+    causes = causes_of([found])
+    assert all(cause.proved for cause in causes), causes
+    assert {name for cause in causes for name in cause.normalisers} <= expected
+    assert any(cause.normalisers for cause in causes)
     for left_out in expected:
         with sides(tmp_path, one, two, name) as lines:
             less = normalise(lines, descend(*lines, name), values, banned={left_out})
