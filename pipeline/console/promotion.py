@@ -12,7 +12,8 @@ from pipeline.operations.policy import Shown as ShownPolicy
 from pipeline.operations.promote import Promoted
 from pipeline.operations.promoted import Verified
 from pipeline.operations.secret import Shown
-from pipeline.records.policy import Promotion, Revocations
+from pipeline.records.policy import Revocations
+from pipeline.records.promotion import Promotion
 
 
 def show_draft(place: Path, as_json: bool) -> None:

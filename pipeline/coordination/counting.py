@@ -13,9 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from pipeline.records.attestation import Attestation
 from pipeline.records.comparison import Comparison
 from pipeline.records.decisions import Refusal
-from pipeline.records.policy import Attestation, CountedBuild, Policy, PolicyBuilder, Promotion, Revocations
+from pipeline.records.policy import Policy, PolicyBuilder, Revocations
+from pipeline.records.promotion import CountedBuild, Promotion
 
 #: The SHA-256 of each file by its name in the set.
 Digests = Mapping[str, str]

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.coordination.counting import Case, Digests, Excluded, Tally, count, first_difference
+from pipeline.records.attestation import Attestation
 from pipeline.records.comparison import Comparison, Verdict
 from pipeline.records.decisions import Refusal
-from pipeline.records.policy import Attestation, Promotion
+from pipeline.records.promotion import Promotion
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from pipeline.records.builds import Failure, FailureClass
 from pipeline.records.decisions import Refusal
 from pipeline.records.jobs import Job, JobArchive
 from pipeline.records.locks import Waiter
-from pipeline.records.policy import RoundOf
+from pipeline.records.rounds import RoundOf
 
 #: `jobs.json` holds, beside the open jobs, between one and two tails of ended ones.
 TAIL = 50

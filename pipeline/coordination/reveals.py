@@ -10,8 +10,9 @@ from pipeline.records.base import load
 from pipeline.records.builds import Manifest
 from pipeline.records.decisions import Refusal
 from pipeline.records.jobs import Job
-from pipeline.records.policy import Opening, Revealed, Round, read_statement, sha256_of
 from pipeline.records.requests import BuildReveal
+from pipeline.records.rounds import Opening, Revealed, Round
+from pipeline.records.statements import read_statement, sha256_of
 
 
 def reveal(draft: Draft, request: BuildReveal) -> Answer:

@@ -18,8 +18,10 @@ from pipeline.records import paths
 from pipeline.records.base import load
 from pipeline.records.decisions import Refusal, View
 from pipeline.records.jobs import Job
-from pipeline.records.policy import Commitment, Promotion, Round, RoundOf, read_statement
+from pipeline.records.promotion import Promotion
 from pipeline.records.requests import JobComplete, RoundOpen
+from pipeline.records.rounds import Commitment, Round, RoundOf
+from pipeline.records.statements import read_statement
 
 #: What a report must not bring before the reveal.
 _TELLING = ("manifest", "log", "summary", "structured")

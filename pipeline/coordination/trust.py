@@ -17,20 +17,14 @@ from pipeline.coordination.draft import Answer, Draft
 from pipeline.coordination.promotion import differs
 from pipeline.errors import RecordInvalid
 from pipeline.records import lists, paths, requests
+from pipeline.records.attestation import Attestation
 from pipeline.records.base import dump_json
 from pipeline.records.builds import Manifest
 from pipeline.records.decisions import Refusal, View
 from pipeline.records.jobs import Job, Jobs
-from pipeline.records.policy import (
-    Attestation,
-    CountedBuild,
-    Promotion,
-    PromotionHead,
-    Revocations,
-    Statement,
-    read_statement,
-    sha256_of,
-)
+from pipeline.records.policy import Revocations
+from pipeline.records.promotion import CountedBuild, Promotion, PromotionHead
+from pipeline.records.statements import Statement, read_statement, sha256_of
 
 #: A signature is some hundred bytes.
 LARGEST_SIGNATURE_BYTES = 8192

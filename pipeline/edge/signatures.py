@@ -23,7 +23,7 @@ from pipeline.edge.process import run
 from pipeline.errors import CommandFailed, SignatureInvalid
 from pipeline.records.keys import PublicKey, read_public_key, signing_key
 from pipeline.records.names import is_name
-from pipeline.records.policy import Kind
+from pipeline.records.statements import Kind
 
 _SECONDS = 30.0
 #: What ssh-keygen may see of the environment: where its agent is, and nothing that steers it.

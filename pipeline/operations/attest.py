@@ -27,20 +27,13 @@ from pipeline.operations.queue import archived, find
 from pipeline.operations.site import Site
 from pipeline.operations.trust import Signed, Trust
 from pipeline.records import paths
+from pipeline.records.attestation import Attestation, BuildFacts, BuildOrder, attestation_of
 from pipeline.records.base import dump, dump_json, load
 from pipeline.records.builds import Manifest
 from pipeline.records.decisions import View
 from pipeline.records.jobs import Job
 from pipeline.records.keys import read_public_key
-from pipeline.records.policy import (
-    Attestation,
-    BuildFacts,
-    BuildOrder,
-    Kind,
-    attestation_of,
-    read_statement,
-    sha256_of,
-)
+from pipeline.records.statements import Kind, read_statement, sha256_of
 
 _MOST_KEYS = 200
 

@@ -13,6 +13,7 @@ from pipeline.ledger.history import history
 from pipeline.operations import site as sites
 from pipeline.operations.site import Site
 from pipeline.records import paths
+from pipeline.records.attestation import Attestation
 from pipeline.records.base import Record, load, load_json
 from pipeline.records.builders import Dashboard, Heartbeat, Registry, Status
 from pipeline.records.builds import BuildConfig, Manifest, StructuredLog
@@ -21,16 +22,9 @@ from pipeline.records.jobs import JobArchive, Jobs
 from pipeline.records.ledger import LedgerState, QuarantineArchive
 from pipeline.records.locks import Locks
 from pipeline.records.messages import Mailbox, MessageArchive, Messages
-from pipeline.records.policy import (
-    Attestation,
-    Commitment,
-    Opening,
-    Promotion,
-    PromotionHead,
-    Revocations,
-    Round,
-    RoundOf,
-)
+from pipeline.records.policy import Revocations
+from pipeline.records.promotion import Promotion, PromotionHead
+from pipeline.records.rounds import Commitment, Opening, Round, RoundOf
 from pipeline.records.secrets import mask
 from pipeline.records.shared import AutoReplyRules, BranchesConfig, FileRegistry
 

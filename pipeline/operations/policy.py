@@ -18,7 +18,8 @@ from pipeline.records.base import dump, load_json
 from pipeline.records.decisions import View
 from pipeline.records.keys import read_public_key
 from pipeline.records.names import check_name, is_name
-from pipeline.records.policy import Kind, Policy, Revocations, made
+from pipeline.records.policy import Policy, Revocations
+from pipeline.records.statements import Kind, made
 
 _SIGN = "invoke policy.sign --key ROOTKEY"
 

@@ -53,7 +53,8 @@ from pipeline.records.comparison import Comparison
 from pipeline.records.decisions import Refusal, View
 from pipeline.records.jobs import Job
 from pipeline.records.names import check_name
-from pipeline.records.policy import Kind, PromotedFile, Promotion, PromotionHead, made
+from pipeline.records.promotion import PromotedFile, Promotion, PromotionHead
+from pipeline.records.statements import Kind, made
 
 #: Installs the packages of a folder where nothing is touched. Raises InstallFailed.
 Install = Callable[[Path], None]

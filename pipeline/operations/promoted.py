@@ -43,7 +43,8 @@ from pipeline.operations.trust import (
     write_durably,
 )
 from pipeline.records.decisions import Refusal
-from pipeline.records.policy import Policy, PromotedFile, Promotion
+from pipeline.records.policy import Policy
+from pipeline.records.promotion import PromotedFile, Promotion
 
 FILES, ENTRY, ATTESTATIONS, CURRENT = "files", "promotion.json", "attestations", "current"
 _BLOCK_BYTES = 1 << 20

@@ -23,7 +23,8 @@ from pipeline.records.base import dump, load
 from pipeline.records.builds import Manifest
 from pipeline.records.jobs import Job
 from pipeline.records.names import check_name
-from pipeline.records.policy import Commitment, Kind, Opening, made, sha256_of
+from pipeline.records.rounds import Commitment, Opening
+from pipeline.records.statements import Kind, made, sha256_of
 
 _OPENING = "opening"
 _NAMES = ("manifest", "log", "summary", "structured")

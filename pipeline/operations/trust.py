@@ -21,7 +21,9 @@ from pipeline.errors import FileFailed, Outdated, PolicyInvalid, RecordInvalid, 
 from pipeline.operations import journal
 from pipeline.records.base import Record, dump, load
 from pipeline.records.keys import read_public_key
-from pipeline.records.policy import Kind, Policy, Promotion, Revocations, Statement, read_statement, sha256_of
+from pipeline.records.policy import Policy, Revocations
+from pipeline.records.promotion import Promotion
+from pipeline.records.statements import Kind, Statement, read_statement, sha256_of
 
 S = TypeVar("S", bound=Statement)
 

@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
 from pipeline.records import paths
+from pipeline.records.attestation import Attestation
 from pipeline.records.base import dump_json
 from pipeline.records.builders import Dashboard, Heartbeat, Registry, Status
 from pipeline.records.builds import BuildConfig, Manifest, StructuredLog
@@ -26,17 +27,9 @@ from pipeline.records.jobs import JobArchive, Jobs
 from pipeline.records.ledger import LedgerState, QuarantineArchive, Transaction
 from pipeline.records.locks import Locks
 from pipeline.records.messages import Mailbox, MessageArchive, Messages
-from pipeline.records.policy import (
-    Attestation,
-    Commitment,
-    Opening,
-    Policy,
-    Promotion,
-    PromotionHead,
-    Revocations,
-    Round,
-    RoundOf,
-)
+from pipeline.records.policy import Policy, Revocations
+from pipeline.records.promotion import Promotion, PromotionHead
+from pipeline.records.rounds import Commitment, Opening, Round, RoundOf
 from pipeline.records.shared import AutoReplyRules, BranchesConfig, FileRegistry
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"

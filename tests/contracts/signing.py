@@ -12,7 +12,7 @@ from pathlib import Path
 from pipeline.edge.process import run
 from pipeline.edge.signatures import Signed, SshSigner, bad_signature, signer_of
 from pipeline.records.keys import PublicKey, read_public_key
-from pipeline.records.policy import Kind
+from pipeline.records.statements import Kind
 
 
 def packed(*parts: bytes) -> bytes:

@@ -11,7 +11,7 @@ import pytest
 from pipeline.edge.process import run
 from pipeline.edge.signatures import Signer, SshSigner, SshVerifier, Verifier, allowed_signers
 from pipeline.errors import SignatureInvalid
-from pipeline.records.policy import Kind
+from pipeline.records.statements import Kind
 from tests.contracts.signing import FakeSigner, FakeVerifier, ssh_signer
 
 Make = Callable[[str], Signer]

@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from pipeline.records.attestation import Attestation, BuildFacts, BuildOrder, attestation_of
 from pipeline.records.base import dump
-from pipeline.records.policy import (
-    Attestation,
-    BuildFacts,
-    BuildOrder,
-    Policy,
-    Promotion,
-    Revocations,
-    attestation_of,
-    made,
-    sha256_of,
-)
+from pipeline.records.policy import Policy, Revocations
+from pipeline.records.promotion import Promotion
+from pipeline.records.statements import made, sha256_of
 from tests.contracts.signing import FakeSigner
 
 LEDGER = "1ed9e5" * 6 + "abcd"

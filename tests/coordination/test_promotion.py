@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline.coordination.counting import Case, Rules, Seen, Stated, Tally, count
 from pipeline.coordination.promotion import Ruling, changes, decide
+from pipeline.records.attestation import Attestation
 from pipeline.records.base import dump
 from pipeline.records.comparison import (
     ComparedArtifact,
@@ -22,7 +23,8 @@ from pipeline.records.comparison import (
     Wire,
 )
 from pipeline.records.decisions import Refusal
-from pipeline.records.policy import Attestation, Policy, sha256_of
+from pipeline.records.policy import Policy
+from pipeline.records.statements import sha256_of
 from tests.coordination.evidence import (
     BRANCH,
     COMMIT,

@@ -8,7 +8,8 @@ import pytest
 
 from pipeline.records import paths
 from pipeline.records.base import dump
-from pipeline.records.policy import Commitment, Opening, Round, made, sha256_of
+from pipeline.records.rounds import Commitment, Opening, Round
+from pipeline.records.statements import made, sha256_of
 from tests.coordination.evidence import BRANCH, COMMIT, FILES, KEYS, LEDGER, promotion
 from tests.coordination.test_trust import OTHER, SIGNATURE, Trusting, manifest
 from tests.coordination.world import SILENT

@@ -11,9 +11,11 @@ from pipeline.coordination.adoption import adopt
 from pipeline.coordination.trust import basis_of
 from pipeline.errors import RecordInvalid
 from pipeline.records import paths
+from pipeline.records.attestation import Attestation
 from pipeline.records.base import dump, validate
 from pipeline.records.builds import Manifest
-from pipeline.records.policy import Attestation, Promotion, Statement, sha256_of
+from pipeline.records.promotion import Promotion
+from pipeline.records.statements import Statement, sha256_of
 from tests.coordination.evidence import BRANCH, COMMIT, FILES, SIZES, attestation, promotion, revocations
 from tests.coordination.world import Tree, World
 

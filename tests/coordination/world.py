@@ -14,6 +14,7 @@ from typing import Any
 
 from pipeline.coordination.reducer import decide, genesis
 from pipeline.records import lists, paths
+from pipeline.records.attestation import Attestation
 from pipeline.records.base import Record, dump, load
 from pipeline.records.builders import Builder, Dashboard, Heartbeat, Registry, Status
 from pipeline.records.builds import BuildConfig, Manifest, StructuredLog
@@ -23,16 +24,9 @@ from pipeline.records.jobs import Job, JobArchive, Jobs
 from pipeline.records.ledger import Evidence, LedgerState, QuarantineArchive
 from pipeline.records.locks import Lock, Locks
 from pipeline.records.messages import Mailbox, MessageArchive, Messages
-from pipeline.records.policy import (
-    Attestation,
-    Commitment,
-    Opening,
-    Promotion,
-    PromotionHead,
-    Revocations,
-    Round,
-    RoundOf,
-)
+from pipeline.records.policy import Revocations
+from pipeline.records.promotion import Promotion, PromotionHead
+from pipeline.records.rounds import Commitment, Opening, Round, RoundOf
 
 NOW = datetime(2025, 10, 29, 12, 0, 0, tzinfo=UTC)
 COMMIT = "c0ffee" * 6 + "abcd"

@@ -40,7 +40,8 @@ from pipeline.operations.trust import POLICY, Signed
 from pipeline.records import paths
 from pipeline.records.base import dump
 from pipeline.records.comparison import Verdict
-from pipeline.records.policy import Kind, Policy, made
+from pipeline.records.policy import Policy
+from pipeline.records.statements import Kind, made
 from tests.contracts.signing import FakeSigner, ssh_signer
 from tests.operations.yard import BRANCH, FILES, OTHER, Yard, commit, installed
 

@@ -13,7 +13,7 @@ from pipeline.operations.construct import Built
 from pipeline.operations.promoted import verify_set
 from pipeline.operations.queue import find
 from pipeline.operations.secret import open_round, reveal, seal, sealed
-from pipeline.records.policy import sha256_of
+from pipeline.records.statements import sha256_of
 from tests.operations.yard import BRANCH, FILES, OTHER, Yard, commit
 
 NAMES = ("build1", "build2")

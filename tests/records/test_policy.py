@@ -9,17 +9,12 @@ from typing import Any
 import pytest
 
 from pipeline.errors import RecordInvalid
+from pipeline.records.attestation import Attestation
 from pipeline.records.base import dump_json
 from pipeline.records.keys import read_public_key
-from pipeline.records.policy import (
-    Attestation,
-    Policy,
-    Promotion,
-    Revocations,
-    Statement,
-    made,
-    read_statement,
-)
+from pipeline.records.policy import Policy, Revocations
+from pipeline.records.promotion import Promotion
+from pipeline.records.statements import Statement, made, read_statement
 from tests.contracts.signing import FakeSigner, key_line, packed
 from tests.coordination.evidence import attestation, policy, promotion, revocations
 
