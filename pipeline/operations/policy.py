@@ -21,8 +21,6 @@ from pipeline.records.names import check_name, is_name
 from pipeline.records.policy import Policy, Revocations
 from pipeline.records.statements import Kind, made
 
-_SIGN = "invoke policy.sign --key ROOTKEY"
-
 
 @dataclass(frozen=True)
 class Order:
