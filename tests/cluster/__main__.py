@@ -11,61 +11,19 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from multiprocessing import get_context
 from multiprocessing.connection import wait
+from pathlib import Path
 from typing import Any, cast
 
 from tests.cluster.faults import MOUNTED, REAL, STOPPED, on_in
 from tests.cluster.mounts import can_mount
 from tests.cluster.mutants import MUTANTS
-from tests.cluster.plan import ENOUGH_SECONDS, Counts, Plan, Result
+from tests.cluster.plan import Plan, Result
 from tests.cluster.run import play
+from tests.cluster.total import Total
 from tests.proof import records
-from tests.simulation.runs import coverage, unhit
-
-
-@dataclass
-class Total(Counts):
-    """What many runs come to."""
-
-    runs: int = 0
-    failures: list[Result] = field(default_factory=list)
-    #: The faults that were on in a seed, and those in one that was long enough for all it has.
-    on: set[str] = field(default_factory=set)
-    due: set[str] = field(default_factory=set)
-
-    def add(self, result: Result) -> None:
-        self.runs += 1
-        self.on |= set(result.plan.faults)
-        if result.plan.seconds >= ENOUGH_SECONDS:
-            self.due |= set(result.plan.faults)
-        for name in ("transactions", "commits", "kills", "answers", "unknown", "stamps"):
-            setattr(self, name, getattr(self, name) + getattr(result, name))
-        if result.bare_seconds and not result.violated:
-            for name in ("measured", "active_seconds", "bare_pushes", "bare_seconds"):
-                setattr(self, name, getattr(self, name) + getattr(result, name))
-        self.hits += result.hits
-        self.errors += result.errors
-        if result.violated:
-            self.failures.append(result)
-
-    @property
-    def unhit(self) -> list[str]:
-        """Returns the faults that were on and never hit anything."""
-        return unhit(self.hits, [name for name in REAL if name in self.on])
-
-    @property
-    def failed(self) -> bool:
-        """Says whether an invariant was broken, or a fault struck nothing in a seed that was long enough."""
-        return bool(self.failures) or not self.due.isdisjoint(self.unhit)
-
-    @property
-    def ratio(self) -> float | None:
-        """Returns transactions a second over bare pushes a second, taken in turns; None if not measured."""
-        if not self.bare_seconds or not self.active_seconds:
-            return None
-        return (self.measured / self.active_seconds) / (self.bare_pushes / self.bare_seconds)
+from tests.simulation.runs import coverage
 
 
 def arguments(words: list[str] | None = None) -> argparse.Namespace:
@@ -93,7 +51,11 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     add("--jobs", type=int, default=1, help="how many clusters run beside each other")
     add("--no-speed", action="store_true", help="do not stop for bare pushes now and then")
     add("--stop-at-failure", action="store_true", help="start no seed after one that failed")
-    add("--record", action="store_true", help=f"append a record to {records.RECORDS.name}")
+    add(
+        "--record",
+        action="store_true",
+        help=f"append a record to {records.RECORDS.name}; the same line continues an interrupted run",
+    )
     return parser.parse_args(words)
 
 
@@ -125,12 +87,13 @@ def plan_of(seed: int, options: argparse.Namespace) -> Plan:
     )
 
 
-def run_all(options: argparse.Namespace) -> Total:
+def run_all(options: argparse.Namespace, keep: Path | None = None) -> Total:
     """Runs seed after seed, each in a process of its own, with progress on stderr.
 
-    The next one begins when all is mended in the one before, whose end is mostly waiting.
+    The next one begins when all is mended in the one before, whose end is mostly waiting. `keep` is a file
+    from which an earlier run is continued, and where this one is kept after each seed.
     """
-    total, begun = Total(), time.monotonic()
+    total, begun = Total.saved(keep) if keep else Total(), time.monotonic()
     endless = options.real is not None or options.minutes is not None
     seeds = options.seeds if options.seeds is not None else 1_000_000 if endless else 3
 
@@ -142,7 +105,8 @@ def run_all(options: argparse.Namespace) -> Total:
                 return
             if options.real is not None and total.transactions >= options.real:
                 return
-            yield plan_of(seed, options)
+            if seed not in total.seeds:
+                yield plan_of(seed, options)
 
     context = get_context("fork")
     todo = plans()
@@ -174,7 +138,10 @@ def run_all(options: argparse.Namespace) -> Total:
                 running[pipe] = (process, plan, False)
                 continue
             del running[pipe]
-            total.add(result)
+            if (failure := total.add(result)) is not None:
+                print(f"\n{failure}", file=sys.stderr)
+            if keep:
+                total.save(keep)
             process.join()
             print(
                 f"\rseed {plan.seed}: {total.runs} runs, {total.transactions} transactions,"
@@ -192,16 +159,6 @@ def _run(plan: Plan, to: Any) -> None:
     to.send(play(plan, lambda: to.send(None)))
 
 
-def command_of(plan: Plan) -> str:
-    """Returns the command that plays a plan again."""
-    words = f"python -m tests.cluster --seed {plan.seed} --nodes {plan.nodes} --writers {plan.writers}"
-    words += f" --seconds {plan.seconds:g} --kills {plan.kills:g}{' --ssh' if plan.ssh else ''}"
-    words += f" --trouble {plan.trouble:g}{' --builds' if plan.builds else ''}"
-    words += f" --stopped {plan.stopped[0]:g}" if len(plan.stopped) == 1 else ""
-    words += "".join(f" --fault {name}" for name in plan.faults) if len(plan.faults) < 8 else ""
-    return words + (f" --mutant {plan.mutant}" if plan.mutant else "")
-
-
 def report(total: Total, faults: tuple[str, ...]) -> str:
     """Returns fault × step as a table, the counts, and a verdict line."""
     lines = coverage(total.hits, faults)
@@ -217,8 +174,7 @@ def report(total: Total, faults: tuple[str, ...]) -> str:
             f"{mine:.1f} transactions/s, in turns with {bare:.1f} bare pushes/s:"
             f" {total.ratio:.2f} x (at least 0.6 x)"
         )
-    for result in total.failures:
-        lines.append(f"VIOLATED {result.violated}: {result.detail[:600]}\n  {command_of(result.plan)}")
+    lines += [str(failure) for failure in total.failures]
     if total.unhit:
         lines.append(f"NEVER HIT: {', '.join(total.unhit)}")
     if off := [name for name in faults if name not in total.on]:
@@ -233,6 +189,7 @@ def record_of(total: Total, options: argparse.Namespace) -> dict[str, Any]:
     """Returns what a run came to, for docs/ to show."""
     return {
         **records.about("real"),
+        "run": _run_of(options),
         "over": "ssh" if options.ssh else "file",
         "nodes": options.nodes,
         "first": options.first,
@@ -243,8 +200,15 @@ def record_of(total: Total, options: argparse.Namespace) -> dict[str, Any]:
         "answers": total.answers,
         "unhit": total.unhit,
         "of_bare_pushes": None if total.ratio is None else round(total.ratio, 2),
-        "failures": [{"seed": each.plan.seed, "invariant": each.violated} for each in total.failures],
+        "failures": [{"seed": each.seed, "invariant": each.invariant} for each in total.failures],
     }
+
+
+def _run_of(options: argparse.Namespace) -> str:
+    """Returns what tells long runs apart: their choices, on a commit. How long it goes on is none of them."""
+    size = ("seeds", "minutes", "real", "jobs", "record", "stop_at_failure")
+    choice = {name: value for name, value in vars(options).items() if name not in size}
+    return records.name_of("real", *sorted(choice.items()))
 
 
 def main(words: list[str] | None = None) -> int:
@@ -252,7 +216,7 @@ def main(words: list[str] | None = None) -> int:
     options = arguments(words)
     if options.seed is not None:
         options.first, options.seeds = options.seed, 1
-    total = run_all(options)
+    total = run_all(options, records.place_of(_run_of(options)) if options.record else None)
     faults = faults_of(options)
     if not can_mount() and not options.fault:
         print(f"left out, for want of the right to mount: {', '.join(MOUNTED)}")

@@ -23,13 +23,19 @@ if TYPE_CHECKING:
     from tests.cluster.nodes import Cluster, Node
     from tests.cluster.run import Run
 
-_ROUNDS = 40
+#: What is open becomes less within so many seconds, or it never ends. Many queued jobs take their time.
+STUCK_SECONDS = 30.0
+#: A machine touches it in its folder when less is open there than ever before.
+_FEWER = "fewer"
 #: In runs of so many seconds some wait for locks without end, and afterwards all locks must be to be had.
 LONG = 20.0
 
 
 def drain(run: Run, until: float) -> None:
-    """Lets each machine recover and build what is queued, until nothing is open: everything-ends."""
+    """Lets each machine recover and build what is queued, until nothing is open: everything-ends.
+
+    Later than `until` only while less and less is open.
+    """
     cluster = run.cluster
     for _ in range(2):  # what one requeues, the other may have to build
         for node in cluster.nodes:
@@ -40,7 +46,7 @@ def drain(run: Run, until: float) -> None:
             if not node.group:
                 cluster.anchor(node)
             pid = cluster.fork(node, lambda node=node: _drain(run, node, until))  # type: ignore[misc]
-            while time.monotonic() < until + 20 and _lives(run, pid):
+            while _lives(run, pid) and time.monotonic() < max(until, _fewer(node) + STUCK_SECONDS) + 20:
                 time.sleep(0.02)
             run.tell(f"{node.folder.name}: its last rounds are over")
     for node in cluster.nodes:
@@ -50,6 +56,7 @@ def drain(run: Run, until: float) -> None:
             if still:
                 violated("everything-ends", f"{node.folder.name}: {still}")
     # What was delayed on the line ends by itself; a shared SSH connection stays open for a minute.
+    until = max(until, time.monotonic())
     while (left := cluster.processes()) and time.monotonic() < until + 20:
         left = [pid for pid in left if not _command(pid).startswith(b"ssh")]
         if not left:
@@ -83,22 +90,33 @@ def _drain(run: Run, node: Node, until: float) -> None:
     board = run.cluster.board
     worker = begin(board, node.number, 0, Dice(run.plan.seed, "drain", node.number), str(node.journal), "")
     board.clear(0)
-    open_ends: list[str] = ["nothing was looked at"]
-    for _ in range(_ROUNDS):
+    least: int | None = None
+    while True:
         worker.guarded(lambda: _round(worker))
-        open_ends = []
         try:
             open_ends = _open_ends(worker)
+            if least is None or len(open_ends) < least:
+                least = len(open_ends)
+                (node.folder / _FEWER).touch()
         except LedgerRewound:
             open_ends = ["the rewind is not repaired"]
         except PipelineError as exc:
             open_ends = [exc.message]
-        if not open_ends or time.monotonic() > until:
+        if not open_ends or time.monotonic() > max(until, _fewer(node) + STUCK_SECONDS):
             break
         time.sleep(0.1)
     if not open_ends and node.number == 0 and run.plan.seconds >= LONG:
         open_ends = _locks(worker, until)
     (node.folder / "open").write_text("; ".join(open_ends[:5]))
+
+
+def _fewer(node: Node) -> float:
+    """Returns when less was open on a machine than ever before, by the monotonic clock; -inf: never."""
+    try:
+        age = time.time() - (node.folder / _FEWER).stat().st_mtime
+    except FileNotFoundError:
+        return float("-inf")
+    return time.monotonic() - age
 
 
 def _locks(worker: Worker, until: float) -> list[str]:

@@ -18,7 +18,7 @@ import pytest
 from pipeline.edge.git_objects import Commit, Object, make
 from pipeline.edge.procfs import all_stats, environment_of
 from tests.cluster import between
-from tests.cluster.__main__ import Total, arguments, plan_of, report
+from tests.cluster.__main__ import arguments, plan_of, report, run_all
 from tests.cluster.board import KILL, STEPS, Board
 from tests.cluster.chain import ChainChecker, Objects
 from tests.cluster.coverage import MOST, Coverage, Notes
@@ -27,6 +27,7 @@ from tests.cluster.faults import MOUNTED, ODD, REAL, STRIKES, on_in
 from tests.cluster.mutants import MUTANTS
 from tests.cluster.plan import Plan, Result
 from tests.cluster.tiny import ROOT
+from tests.cluster.total import Total
 from tests.simulation.dice import Dice
 from tests.simulation.faults import FAULTS
 from tests.sshd import sshd_program
@@ -144,6 +145,21 @@ def test_a_fault_that_never_hits_fails() -> None:
     hit = Result(plan=Plan(2, faults=("gc",)), hits=Counter({("gc", "repack"): 1}))
     total.add(hit)
     assert (total.unhit, total.failed) == ([], False)
+
+
+def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path) -> None:
+    """What was kept comes back whole, failures and hits included; seeds that were run are not run again."""
+    total, keep = Total(), tmp_path / "deep" / "kept.json"
+    good = Result(plan=Plan(1, faults=("kill",)), transactions=7, kills=2, errors=Counter({"StoreError": 1}))
+    good.hits["kill", "push"] = 3
+    assert total.add(good) is None
+    bad = total.add(Result(plan=Plan(2, faults=("gc",)), violated="applied-once", detail="twice"))
+    assert bad is not None
+    assert (bad.seed, bad.invariant, bad.detail) == (2, "applied-once", "twice")
+    total.save(keep)
+    assert vars(Total.saved(keep)) == vars(total)
+    again = run_all(arguments(["--first", "1", "--seeds", "2"]), keep)
+    assert (again.runs, again.transactions, again.failures) == (2, 7, [bad])
 
 
 def test_two_seeds_have_every_fault_between_them() -> None:

@@ -78,7 +78,7 @@ def virtual(options: argparse.Namespace, board: Board) -> bool:
     long = options.seeds is not None and options.mutant is None
     options.seeds = options.seeds or SEEDS
     choice = simulation.choice_of(options)
-    keep = records.kept(choice) if long else None
+    keep = records.place_of(records.run_of(choice)) if long else None
 
     def tick(total: Total) -> None:
         board.tell(

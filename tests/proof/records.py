@@ -33,13 +33,17 @@ all. Violations name the invariant and the seed. See [the simulated cluster](clu
 
 def run_of(choice: Choice) -> str:
     """Returns what tells long runs apart: a choice, on a commit."""
-    about = (_git("rev-parse", "HEAD"), choice.first, choice.nodes, choice.commands, choice.profile)
-    return hashlib.sha256(repr((*about, choice.faults)).encode()).hexdigest()[:16]
+    return name_of(choice.first, choice.nodes, choice.commands, choice.profile, choice.faults)
 
 
-def kept(choice: Choice) -> Path:
+def name_of(*about: object) -> str:
+    """Returns the name of a run of this commit's code."""
+    return hashlib.sha256(repr((_git("rev-parse", "HEAD"), *about)).encode()).hexdigest()[:16]
+
+
+def place_of(run: str) -> Path:
     """Returns where a long run keeps what it has done so far."""
-    return ROOT / ".nox" / "cluster" / f"{run_of(choice)}.json"
+    return ROOT / ".nox" / "cluster" / f"{run}.json"
 
 
 def about(layer: str) -> dict[str, Any]:
