@@ -63,22 +63,28 @@ def _canonical(value: Any, newline: str) -> str:
     """Returns what `json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)` does, several times as
     fast: with an indent the standard encoder works in Python, one piece of text at a time.
     """
-    if type(value) is str:
+    kind = type(value)
+    if kind is str:
         return encode_basestring(value)
-    if value is None or value is True or value is False:
-        return _CONSTANTS[value]
-    if type(value) is int:
-        return int.__repr__(value)
-    if value == {} or value == []:
-        return "[]" if type(value) is list else "{}"
-    inner = newline + "  "
-    if type(value) is dict and value:
+    if kind is dict:
+        if not value:
+            return "{}"
         keys = sorted(value)
         if all(type(key) is str for key in keys):
+            inner = newline + "  "
             pairs = [f"{encode_basestring(key)}: {_canonical(value[key], inner)}" for key in keys]
             return "{" + inner + ("," + inner).join(pairs) + newline + "}"
-    elif type(value) is list and value:
+    elif kind is list:
+        if not value:
+            return "[]"
+        inner = newline + "  "
         return "[" + inner + ("," + inner).join([_canonical(each, inner) for each in value]) + newline + "]"
+    elif value is None or value is True or value is False:
+        return _CONSTANTS[value]
+    elif kind is int:
+        return int.__repr__(value)
+    elif kind is float and math.isfinite(value):
+        return float.__repr__(value)
     text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)
     return text.replace("\n", newline) if "\n" in text else text
 
