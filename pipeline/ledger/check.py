@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pipeline.edge.git_objects import write_tree
 from pipeline.edge.ref_store import RefStore
@@ -11,8 +12,8 @@ from pipeline.errors import PipelineError, RecordTooNew
 from pipeline.ledger import chain
 from pipeline.ledger.exposure import exposed_by
 from pipeline.ledger.history import history, stand, tree_at
-from pipeline.records.decisions import Adopt, Decide
-from pipeline.records.ledger import Transaction
+from pipeline.records.decisions import Adopt, Change, Context, Decide, Refusal, View
+from pipeline.records.ledger import Evidence, Transaction
 from pipeline.records.secrets import mask
 
 #: Says what is wrong with one state file, or nothing. PURE.
@@ -80,7 +81,8 @@ def recompute(refs: RefStore, record: Transaction, decide: Decide, adopt: Adopt)
     payload = {oid: found.data for oid in blobs if (found := refs.read(oid)) is not None}
     try:
         standing = stand(refs, record.parent, record.recorded or record.parent, adopt)
-        step = chain.advance(standing.view, chain.batch_of(record, payload), decide, standing.state)
+        batch = chain.batch_of(record, payload)
+        step = chain.advance(standing.view, batch, _as_recorded(record, payload, decide), standing.state)
         root, _ = write_tree(standing.tree, {**standing.adopted, **step.writes})
     except RecordTooNew:
         raise
@@ -89,3 +91,26 @@ def recompute(refs: RefStore, record: Transaction, decide: Decide, adopt: Adopt)
     if root != record.tree or step.state.ordinal != record.ordinal:
         return f"transaction {record.ordinal} does not give the tree that it says"
     return None
+
+
+def _as_recorded(record: Transaction, payload: Mapping[str, bytes], decide: Decide) -> Decide:
+    """Answers a request that was refused, and whose payloads are gone, as the record does.
+
+    Nothing of a refused request is kept but its outcome, and why it was refused may have depended on its
+    bytes. It changed nothing, so there is nothing that could be computed again.
+    """
+    said = {
+        entry.op: entry.outcome
+        for entry in record.entries
+        if not entry.outcome["ok"] and not payload.keys() >= set(entry.payloads.values())
+    }
+
+    def decided(
+        view: View, request: Mapping[str, Any], evidence: Evidence, context: Context
+    ) -> Change | Refusal:
+        outcome = said.get(context.op)
+        if outcome is None:
+            return decide(view, request, evidence, context)
+        return Refusal(outcome["reason"], outcome["message"], outcome["remedy"])
+
+    return decided

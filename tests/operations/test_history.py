@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from pipeline.coordination.reducer import REDUCER_VERSION
 from pipeline.edge.memory_refs import MemoryRemote
 from pipeline.errors import UsageError
+from pipeline.ledger.chain import read_record
+from pipeline.ledger.history import commit_at
 from pipeline.operations import history, messages
 from pipeline.operations.overview import overview
 from pipeline.records import paths
@@ -36,6 +39,23 @@ def test_a_sound_ledger_holds(make_site: MakeSite) -> None:
     messages.send(one, ["all"], "hello", "")
     checked = history.check(one)
     assert (checked.transactions, checked.findings, checked.aside, checked.holds) == (2, [], [], True)
+
+
+def test_a_refused_statement_is_no_finding(make_site: MakeSite) -> None:
+    """Of what was refused in the same commit as something else nobody keeps the bytes: its outcome stands."""
+    site = make_site("build1")
+    unreadable = {"statement": b'{"kind": "revocations"}', "signature": b"anybody's"}
+    site.ledger.enqueue({"kind": "revocation.publish", "builder": "build1"}, payloads=unreadable)
+    site.ask({"kind": "message.send", "id": "m1", "to": "build2", "subject": "s", "body": "b"})
+    tip = site.state().tip
+    record = read_record(commit_at(site.ledger.refs, tip), REDUCER_VERSION)
+    assert record is not None
+    assert [(each.request["kind"], each.outcome["ok"]) for each in record.entries] == [
+        ("revocation.publish", False),
+        ("message.send", True),
+    ]
+    found = history.check(make_site("build2"))
+    assert (found.holds, found.findings) == (True, [])
 
 
 def test_a_secret_that_was_committed_by_hand_is_told(make_site: MakeSite, remote: MemoryRemote) -> None:
