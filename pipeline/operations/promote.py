@@ -14,7 +14,6 @@ from typing import Literal
 from pipeline.coordination.counting import Case, Excluded, Rules
 from pipeline.coordination.promotion import Change, Ruling, changes, decide, restore
 from pipeline.coordination.trust import basis_of
-from pipeline.edge.file_lock import file_lock
 from pipeline.edge.plain_file import read_plain
 from pipeline.edge.signatures import Signer
 from pipeline.errors import (
@@ -46,7 +45,7 @@ from pipeline.operations.promoted import (
 )
 from pipeline.operations.queue import find
 from pipeline.operations.site import Site
-from pipeline.operations.trust import POLICY, REVOCATIONS, Signed, Trust, read_entry, read_signed
+from pipeline.operations.trust import POLICY, REVOCATIONS, Signed, Trust, locked, read_entry, read_signed
 from pipeline.records import paths
 from pipeline.records.base import dump, load
 from pipeline.records.comparison import Comparison
@@ -203,7 +202,7 @@ def finish(site: Site, branch: str) -> Path | None:
 def _carry_out(site: Site, trust: Trust, promoter: Signer, plan: _Plan, install: Install) -> Promoted:
     promoted = site.settings.promoted
     with (
-        file_lock(branch_folder(promoted, plan.branch) / ".lock"),
+        locked(branch_folder(promoted, plan.branch) / ".lock"),
         private_folder(promoted, plan.branch) as private,
     ):
         if (moved := finish(site, plan.branch)) is not None:

@@ -7,6 +7,8 @@ its SHA-256. What is older, or is another under the same number, is refused from
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -174,7 +176,7 @@ class Trust:
 
         Raises Outdated: `older` for one below the highest seen, `forked` for another under the same number.
         """
-        with file_lock(self.folder / "seen.lock"):
+        with locked(self.folder / "seen.lock"):
             seen = self.seen()
             mark = self._mark(seen, what)
             if mark is not None and number < mark.number:
@@ -244,6 +246,17 @@ def read_signed(place: Path) -> Signed | None:
         return Signed(data, None)
     except OSError as exc:
         raise FileFailed(f"`{place}.sig` cannot be read: {exc.strerror}.") from exc
+
+
+@contextmanager
+def locked(place: Path) -> Iterator[None]:
+    """Holds a lock file. Raises FileFailed where it cannot be made, as on a full disk."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(file_lock(place))
+        except OSError as exc:
+            raise FileFailed(f"`{place}` cannot be locked: {exc.strerror}.") from exc
+        yield
 
 
 def write_durably(place: Path, data: bytes) -> None:

@@ -305,6 +305,18 @@ def test_an_older_policy(yard: Yard) -> None:
     assert caught.value.reason == "older"
 
 
+def test_a_folder_that_cannot_be_locked(yard: Yard) -> None:
+    """Where the numbers that were seen cannot be kept, or no set put together, that is said: no traceback."""
+    jobs = yard.agree()
+    site, trust = yard.sites["build1"], yard.trusts["build1"]
+    (yard.folder / "file").write_bytes(b"")
+    with pytest.raises(FileFailed, match="cannot be locked"):
+        replace(trust, folder=yard.folder / "file").note("policy", 1, "f" * 64)
+    site.settings = replace(site.settings, promoted=yard.folder / "file")
+    with pytest.raises(FileFailed, match="cannot be locked"):
+        yard.promote(jobs)
+
+
 def test_two_policies_under_one_number(yard: Yard) -> None:
     """Two policies with the same number and both of the root: the second is refused."""
     known, _ = yard.trusts["build2"].policy()
