@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.edge.git_objects import write_tree
+from pipeline.edge.git_objects import TreeView, write_tree
 from pipeline.edge.ref_store import RefStore
 from pipeline.errors import PipelineError, RecordTooNew
 from pipeline.ledger import chain
@@ -89,8 +89,24 @@ def recompute(refs: RefStore, record: Transaction, decide: Decide, adopt: Adopt)
     except (PipelineError, chain.WriterConflict) as exc:
         return f"transaction {record.ordinal} cannot be computed again: {exc}"
     if root != record.tree or step.state.ordinal != record.ordinal:
-        return f"transaction {record.ordinal} does not give the tree that it says"
+        where = _difference(record, step, TreeView(refs.read, record.tree))
+        return f"transaction {record.ordinal} does not give the tree that it says: {where}"
     return None
+
+
+def _difference(record: Transaction, step: chain.Step, said: TreeView) -> str:
+    """Says in words where a transaction's effects are other than its record and its tree have them."""
+    for entry in record.entries:
+        if (made := step.outcomes[entry.sequence]) != entry.outcome:
+            kind = entry.request.get("kind")
+            return f"{kind} {entry.op} came to {_short(entry.outcome)}, and comes to {_short(made)}"
+    other = sorted(path for path, data in step.writes.items() if said.read(path) != data)
+    return f"`{other[0]}` is not what it writes" if other else "it has changed what it does not write"
+
+
+def _short(outcome: Mapping[str, Any]) -> str:
+    """Returns an outcome for a sentence."""
+    return "success" if outcome["ok"] else mask(f"{outcome['reason']} ({outcome['message'][:80]})")
 
 
 def _as_recorded(record: Transaction, payload: Mapping[str, bytes], decide: Decide) -> Decide:

@@ -20,7 +20,7 @@ from pipeline.ledger.genesis import initialise
 from pipeline.records import paths
 from pipeline.records.base import load
 from pipeline.records.builders import Builder
-from pipeline.records.decisions import View
+from pipeline.records.decisions import Change, Refusal, View
 from pipeline.records.ledger import LedgerState
 from tests.ledger.test_attacks_numbers import Killed, World, kill
 from tests.ledger.toy import (
@@ -216,9 +216,32 @@ def test_25_repair_by_hand_is_not_joined(tmp_path: Path) -> None:
     assert other.ids() == []
 
 
-def _cheat(seen: str, view: View, request: Any, evidence: Any, context: Any) -> Any:
-    from pipeline.records.decisions import Change
+@pytest.mark.parametrize(
+    ("deed", "told"),
+    [
+        ("writes", "`coordination/log.json` is not what it writes"),
+        ("refuses", "append {op} came to held (not now), and comes to success"),
+    ],
+)
+def test_a_transaction_that_was_decided_otherwise_is_told(tmp_path: Path, deed: str, told: str) -> None:
+    """The check says which operation, or which file, is not what the rules give."""
+    world = World(tmp_path)
+    one = world.node("one")
 
+    def other(view: View, request: Any, evidence: Any, context: Any) -> Any:
+        if (deed, request["id"]) == ("refuses", "x"):
+            return Refusal("held", "not now")
+        return Change({"ordinal": context.ordinal}, {LOG: b"{}\n"})
+
+    cheat = Node("cheat", tmp_path, MemoryRefs(world.remote), decide=other)
+    number = cheat.ledger.enqueue({"kind": "append", "id": "x"})
+    cheat.append("y")
+    op = next(entry.op for entry in cheat.store.entries() if entry.sequence == number)
+    (found,) = one.findings()
+    assert found.problem == f"transaction 1 does not give the tree that it says: {told.format(op=op)}"
+
+
+def _cheat(seen: str, view: View, request: Any, evidence: Any, context: Any) -> Any:
     state = json.loads(view.read(paths.LEDGER) or b"")
     state["abandoned_tips"] = [seen]
     return Change({}, {paths.LEDGER: json.dumps(state).encode(), LOG: b'{"ids": [], "owner": null}'})
