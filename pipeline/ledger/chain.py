@@ -16,6 +16,7 @@ from typing import Any
 
 from pipeline.edge.git_objects import (
     LARGEST_OBJECT_BYTES,
+    RENEW,
     Commit,
     Object,
     Overlay,
@@ -132,7 +133,7 @@ def advance(view: View, batch: Batch, decide: Decide, before: LedgerState | None
     """
     before = before or read_state(view)
     ordinal = before.ordinal + 1
-    overlay = Overlay(view)
+    overlay = Overlay(_OfThisMachine(view))
     outcomes: dict[int, dict[str, Any]] = {}
     changed = False
     for item in batch.items:
@@ -150,11 +151,40 @@ def advance(view: View, batch: Batch, decide: Decide, before: LedgerState | None
     return Step(state, overlay.writes, outcomes, changed)
 
 
+class _UnreadableHere(BaseException):
+    """A tree could not be read on this machine. No decision catches it, and none is made of it."""
+
+
+class _OfThisMachine(View):
+    """A view whose errors say something of this machine and not of a request, whatever they are: a full disk,
+    a git that was killed or took too long, a clone that somebody removes meanwhile.
+    """
+
+    def __init__(self, below: View) -> None:
+        self._below = below
+
+    def read(self, path: str) -> bytes | None:
+        try:
+            return self._below.read(path)
+        except Exception as exc:
+            raise _UnreadableHere from exc
+
+    def names(self, folder: str) -> list[str]:
+        try:
+            return self._below.names(folder)
+        except Exception as exc:
+            raise _UnreadableHere from exc
+
+
 def _decide_alone(
     view: View, item: Item, context: Context, decide: Decide
 ) -> tuple[dict[str, Any], Mapping[str, bytes | None]]:
     try:
         decision = decide(view, item.request, item.evidence, context)
+    except _UnreadableHere as exc:
+        if isinstance(exc.__cause__, PipelineError | MemoryError):
+            raise exc.__cause__ from None
+        raise LedgerError(f"The clone of the ledger cannot be read: {exc.__cause__}.", remedy=RENEW) from exc
     except (LedgerError, RecordTooNew, MemoryError):
         raise  # says something of this machine, not of the request: nothing that all would compute again
     except PipelineError as exc:

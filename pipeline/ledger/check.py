@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.edge.git_objects import TreeView, write_tree
 from pipeline.edge.ref_store import RefStore
-from pipeline.errors import PipelineError, RecordTooNew
+from pipeline.errors import CommandFailed, PipelineError, RecordTooNew, StoreError
 from pipeline.ledger import chain
 from pipeline.ledger.exposure import exposed_by
 from pipeline.ledger.history import history, stand, tree_at
@@ -84,8 +84,8 @@ def recompute(refs: RefStore, record: Transaction, decide: Decide, adopt: Adopt)
         batch = chain.batch_of(record, payload)
         step = chain.advance(standing.view, batch, _as_recorded(record, payload, decide), standing.state)
         root, _ = write_tree(standing.tree, {**standing.adopted, **step.writes})
-    except RecordTooNew:
-        raise
+    except (RecordTooNew, StoreError, CommandFailed):
+        raise  # says something of this machine, not of the transaction
     except (PipelineError, chain.WriterConflict) as exc:
         return f"transaction {record.ordinal} cannot be computed again: {exc}"
     if root != record.tree or step.state.ordinal != record.ordinal:

@@ -376,3 +376,8 @@ mutant(
     "an error of the local disk is recorded as the answer",
     (chain, "_decide_alone", _record_everything),
 )
+mutant(
+    "unreadable-is-a-refusal",
+    "what keeps this machine from reading its clone is recorded as the answer",
+    (chain, "_OfThisMachine", lambda real: lambda below: below),
+)

@@ -12,16 +12,25 @@ import pytest
 
 from pipeline.coordination.reducer import decide, genesis
 from pipeline.edge.bare import make_bare
+from pipeline.edge.git_objects import Object
 from pipeline.edge.git_refs import GitRefs
 from pipeline.edge.memory_refs import MemoryRefs, MemoryRemote
 from pipeline.edge.process import run
-from pipeline.errors import LedgerError, LedgerRewound, StoreError
+from pipeline.errors import (
+    CommandFailed,
+    CommandTimedOut,
+    LedgerError,
+    LedgerRewound,
+    PipelineError,
+    StoreError,
+)
 from pipeline.ledger.genesis import initialise
 from pipeline.records import paths
 from pipeline.records.base import load
 from pipeline.records.builders import Builder
 from pipeline.records.decisions import Change, Refusal, View
 from pipeline.records.ledger import LedgerState
+from tests.ledger import toy
 from tests.ledger.test_attacks_numbers import Killed, World, kill
 from tests.ledger.toy import (
     LOG,
@@ -320,6 +329,55 @@ def test_39_damaged_clone_is_not_a_refusal(tmp_path: Path) -> None:
     stopped = raises(LedgerError, lambda: again.append("x"))
     invariant("nothing-recorded", stopped and two.ids() == ["a"], two.ids())
     assert [e.request["id"] for e in again.store.look().entries] == ["x"]
+
+
+@pytest.mark.parametrize(
+    "why",
+    [
+        StoreError("The clone cannot be written: No space left on device."),
+        CommandTimedOut("`git cat-file` gave no answer within 30 s"),
+        CommandFailed("`git cat-file` was killed", returncode=-9),
+        FileNotFoundError(2, "No such file or directory"),
+        ValueError("subsection not found"),
+    ],
+    ids=lambda why: type(why).__name__,
+)
+def test_52_clone_that_cannot_be_read_is_not_a_refusal(tmp_path: Path, why: Exception) -> None:
+    """Whatever keeps this machine from reading what a decision asks for, nothing is recorded of it: a full
+    disk, git that was killed or took too long, a clone that is removed meanwhile.
+    """
+    world = World(tmp_path)
+    two = world.node("two")
+    two.append("a")
+    refs = _Unreadable(world.remote)
+
+    def decide_meanwhile(*words: Any) -> Any:
+        refs.why, refs.once = refs.once, None
+        try:
+            return toy.decide(*words)
+        finally:
+            refs.why = None
+
+    one = Node("one", tmp_path, refs, decide=decide_meanwhile)
+    refs.once = why
+    stopped = raises(PipelineError, lambda: one.append("x"))
+    invariant("nothing-recorded", stopped and two.ids() == ["a"] and not two.findings(), two.findings())
+    assert [e.request["id"] for e in one.store.look().entries] == ["x"]
+    assert one.append("y")["ok"]
+    assert two.ids() == ["a", "x", "y"]
+    world.chain_holds(two)
+
+
+class _Unreadable(MemoryRefs):
+    """A clone in which nothing can be read for a while."""
+
+    once: Exception | None = None
+    why: Exception | None = None
+
+    def read(self, oid: str) -> Object | None:
+        if self.why is not None:
+            raise self.why
+        return super().read(oid)
 
 
 def test_40_reducer_that_fails_is_alone(tmp_path: Path) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from pipeline.errors import StoreError
 from tests.ledger import test_attacks_answers as answers
 from tests.ledger import test_attacks_history as history
 from tests.ledger import test_attacks_numbers as numbers
@@ -45,6 +47,11 @@ KILLS: list[tuple[Callable[[Path], None], str, str]] = [
     ),
     (history.test_25_repair_by_hand_is_not_joined, "joins-any-repair", "not-joined"),
     (history.test_39_damaged_clone_is_not_a_refusal, "records-local-damage", "nothing-recorded"),
+    (
+        partial(history.test_52_clone_that_cannot_be_read_is_not_a_refusal, why=StoreError("it is full")),
+        "unreadable-is-a-refusal",
+        "nothing-recorded",
+    ),
     (history.test_26_shallow_clone_is_no_rewind, "cut-is-whole", "no-false-rewind"),
     (history.test_26_shallow_clone_applies_nothing_again, "cut-is-whole", "unknown-is-not-never"),
     (history.test_28_mark_moves_while_another_compares, "mark-read-after", "no-false-rewind"),
