@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.errors import LedgerRewound, PipelineError
+from pipeline.errors import Fenced, LedgerRewound, PipelineError
 from pipeline.operations import lease
 from pipeline.operations import site as sites
 from pipeline.operations.recover import recover
@@ -125,6 +125,8 @@ def _locks(worker: Worker, until: float) -> list[str]:
         patience = max(30.0, until - time.monotonic())
         with lease.hold(worker.site, roles.THINGS, ttl=roles.TTL, patience=patience) as held:
             held.insist()
+    except Fenced:
+        pass  # it had them; a machine with much to do may be too late to keep them
     except PipelineError as exc:
         return [f"the locks cannot be had: {exc.message}"]
     return []
