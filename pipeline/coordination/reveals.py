@@ -80,9 +80,10 @@ def _seen_before(draft: Draft, found: Round, digests: dict[str, str]) -> list[st
 
 
 def _manifests(draft: Draft) -> list[str]:
+    """Returns every manifest, also of a name that nobody registered: what came late is kept for anybody."""
     found = []
-    for each in draft.registry.builders:
-        folder = paths.manifest(each.name, "00", 0).rsplit("/", 2)[0]
+    for name in draft.names(""):
+        folder = paths.manifest(name, "00", 0).rsplit("/", 2)[0]
         for group in draft.names(folder):
-            found += [f"{folder}/{group}/{name}" for name in draft.names(f"{folder}/{group}")]
+            found += [f"{folder}/{group}/{each}" for each in draft.names(f"{folder}/{group}")]
     return found

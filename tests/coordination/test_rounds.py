@@ -318,6 +318,19 @@ def test_a_digest_that_was_there_before_is_unwitnessed(world: Secret) -> None:
     assert world.refused("promotion.enter", **world.as_asked(entry(stated))).reason == "unwitnessed"
 
 
+def test_what_nobody_that_is_registered_has_told_is_unwitnessed(world: Secret) -> None:
+    """A manifest that came late, from a name that nobody registered, tells what it tells all the same."""
+    jobs = world.begin("build1", "build2")
+    late = {"job_id": "unheard-of", "token": "1.1.x", "outcome": "succeeded", "builder": "ghost"}
+    told = manifest("ghost", "unheard-of", FILES)
+    assert world.do("job.complete", **late, payloads={"manifest": told})["late"]
+    for name, job in jobs.items():
+        world.commit(name, job)
+    for name, job in jobs.items():
+        world.do("build.reveal", **world.opened(name, job))
+    assert [each.unwitnessed for each in world.round().revealed.values()] == [sorted(FILES)] * 2
+
+
 def test_a_build_outside_of_the_round_is_unwitnessed(world: Secret) -> None:
     """Who was in no round, or in another, has not committed with the others."""
     stated = agreed(world)

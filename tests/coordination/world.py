@@ -90,7 +90,8 @@ class Tree:
         return self.files.get(path)
 
     def names(self, folder: str) -> list[str]:
-        inside = (path[len(folder) + 1 :] for path in self.files if path.startswith(folder + "/"))
+        before = f"{folder}/" if folder else ""
+        inside = (path[len(before) :] for path in self.files if path.startswith(before))
         return sorted({name.split("/", 1)[0] for name in inside})
 
 
