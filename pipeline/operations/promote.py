@@ -38,6 +38,7 @@ from pipeline.operations.promoted import (
     copy_in,
     hash_again,
     move_into_place,
+    prepare,
     prepared_folder,
     private_folder,
     set_folder,
@@ -334,7 +335,7 @@ def _enter(
     write_statements(private, _beside(trust, decided, entry) | {ENTRY: signed})
     promoted = site.settings.promoted
     prepared = prepared_folder(promoted, entry.branch, signed.sha256)
-    private.rename(prepared)
+    prepare(private, prepared)
     site.step("prepared")
     basis = basis_of(decided.standing.view, entry.branch, entry.commit)
     request = {"kind": _ENTER, "branch": entry.branch, "basis": basis}

@@ -108,6 +108,8 @@ def copy_in(source: Path, names: Iterable[str], private: Path) -> list[PromotedF
                 remedy="Give the folder that has it: `--folder`.",
             ) from exc
         made.append(PromotedFile(name=name, size_bytes=size, sha256=digest))
+    for folder in sorted({(private / FILES / each.name).parent for each in made} | {private / FILES}):
+        flush_folder(folder)
     return made
 
 
@@ -140,6 +142,13 @@ def write_statements(private: Path, statements: Mapping[str, Signed]) -> None:
 def prepared_folder(promoted: Path, branch: str, sha256: str) -> Path:
     """Returns where a set lies whose entry is on its way into the ledger, by the entry's SHA-256."""
     return branch_folder(promoted, branch) / f".prepared-{sha256[:32]}"
+
+
+def prepare(private: Path, prepared: Path) -> None:
+    """Gives a complete set the name under which it waits for its entry, and keeps it after a power loss."""
+    private.rename(prepared)
+    for folder in (prepared.parent, prepared.parent.parent):
+        flush_folder(folder)
 
 
 def all_prepared(promoted: Path, branch: str) -> list[Path]:

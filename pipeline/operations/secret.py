@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.edge.disk import flush_folder
 from pipeline.edge.plain_file import read_plain
 from pipeline.edge.signatures import Signer
 from pipeline.errors import FileFailed, NotFound
@@ -82,6 +83,7 @@ def seal(
         }
         data = dump(made(Opening, opening))
         write_durably(place / _OPENING, data)
+    _flush(place.parent, site.settings.work)
     value = {"kind": "commitment", "format": 1, "ledger": policy.ledger, "job": job.id, "token": token}
     said = dump(made(Commitment, value | {"builder": site.builder, "sha256": sha256_of(data)}))
     return dict(payloads(Signed(said, signer.sign(said, Kind.COMMITMENT))))
@@ -109,6 +111,15 @@ def sealed(site: Site) -> list[str]:
 
 def _place(site: Site, job_id: str, attempt: int) -> Path:
     return site.settings.work / "sealed" / f"{job_id}.{attempt}"
+
+
+def _flush(*folders: Path) -> None:
+    """Makes the name of what was sealed outlive a power loss, as its files do."""
+    for folder in folders:
+        try:
+            flush_folder(folder)
+        except OSError as exc:
+            raise FileFailed(f"`{folder}` cannot be written: {exc.strerror}.") from exc
 
 
 def _kept(place: Path, name: str) -> bytes | None:
