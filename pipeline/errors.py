@@ -376,6 +376,15 @@ class InstallFailed(TrustError):
     exit_code = 106
 
 
+class ReemissionRefused(TrustError):
+    """Files that cannot be made the bytes that a comparison proved equal.
+
+    `reason`: rewrites, normaliser, comparison, unreadable, other-bytes, changed.
+    """
+
+    exit_code = 107
+
+
 class Interrupted(PipelineError):
     exit_code = 130
 

@@ -57,6 +57,7 @@ def explain(
             "leaves_omitted": max(0, len(leaves) - MOST_LEAVES),
             "normalisers": list(done.names) if proved else [],
             "normalised_sha256": done.sha256 if proved else None,
+            "rewrites": done.rewrites if proved else [],
         }
     )
 

@@ -16,8 +16,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pipeline.compare.descent import Found, Node, ask_both
+from pipeline.compare.rewriting import steps
 from pipeline.compare.wire import Line
 from pipeline.errors import ComparisonIncomplete
+from pipeline.records.comparison import Rewrite
 
 #: What was recorded of where a side was built: by `host`, `user`, `path` and `time`.
 Values = Mapping[str, str]
@@ -74,12 +76,16 @@ class Settled:
 
 @dataclass
 class Normalised:
-    """What normalisers did to one artifact: which containers they made equal, and why not others."""
+    """What normalisers did to one artifact: which containers they made equal, and why not others.
+
+    `rewrites` is how either side comes to the whole: all that it writes anew, the innermost first.
+    """
 
     settled: dict[int, Settled] = field(default_factory=dict)
     refused: dict[int, str] = field(default_factory=dict)
     names: tuple[str, ...] = ()
     sha256: str | None = None
+    rewrites: list[Rewrite] = field(default_factory=list)
 
     def of(self, node: Node) -> Settled | None:
         """Returns how a container was settled, if it was."""
@@ -153,6 +159,10 @@ class _Round:
             self._result.names = tuple(
                 sorted({name for each in self._result.settled.values() for name in each.use})
             )
+            paths = {id(node): steps(node.path) for node in self._root.every()}
+            self._result.rewrites = [
+                Rewrite(path=paths[at], use=list(each.use)) for at, each in self._result.settled.items()
+            ]
         return self._result
 
     def _needed(self, node: Node) -> Iterator[Node]:

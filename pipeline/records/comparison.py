@@ -58,11 +58,23 @@ class ComparedSide(Record):
     sha256: str | None = None
 
 
+class Rewrite(Record):
+    """One container that was written anew: by the normalisers `use`, with what was written inside it before.
+
+    `path` are the steps from the artifact to it, none for the artifact itself. A step is an entry's name, in
+    which whatever is no visible ASCII, and `%` and `#`, is `%41` and so on; `#1` behind it is the second
+    entry of that name.
+    """
+
+    path: list[str]
+    use: list[str]
+
+
 class ComparedArtifact(Record):
     """One artifact on both sides. `problem` says why it cannot be compared, where it cannot.
 
-    `normalisers` and `normalised_sha256` are there with AGREE-NORMALISED alone: what makes both sides the
-    same bytes, and the SHA-256 of those bytes.
+    `normalisers`, `normalised_sha256` and `rewrites` are there with AGREE-NORMALISED alone: what makes both
+    sides the same bytes, the SHA-256 of those bytes, and how each side came to them, the innermost first.
     """
 
     name: Foreign
@@ -74,6 +86,7 @@ class ComparedArtifact(Record):
     leaves_omitted: int = 0
     normalisers: list[str] = Field(default_factory=list)
     normalised_sha256: str | None = None
+    rewrites: list[Rewrite] = Field(default_factory=list)
 
 
 class ComparedCause(Record):

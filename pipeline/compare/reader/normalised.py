@@ -6,6 +6,7 @@ container around it is written. What must never be touched is refused here, what
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Tuple
@@ -20,6 +21,8 @@ Answer = Dict[str, Any]
 Place = Tuple[Any, ...]
 #: Folders of a jar whose files are read by name when it runs.
 _SERVICES = b"META-INF/services/"
+#: So many bytes of what was settled travel in one answer.
+_PIECE = 2 << 20
 
 
 class Normalised:
@@ -56,6 +59,16 @@ class Normalised:
                     continue
             told.append(right)
         return {"follows": told}
+
+    def piece(self, question: Answer) -> Answer:
+        """Returns bytes of a container that was settled and kept, from one on, as many as travel at once."""
+        region = self._settled.get(_place(question["path"]))
+        if region is None:
+            raise Unreadable("is not settled")
+        begin = question["begin"]
+        data = region.read(begin, min(_PIECE, max(0, region.length - begin)))
+        region.release()
+        return {"bytes": base64.b64encode(data).decode("ascii")}
 
     def _one(self, item: Answer, values: Dict[str, bytes]) -> Answer:
         path, use = item["path"], list(item["use"])

@@ -64,6 +64,7 @@ class Session:
             "windows": lambda asked: windows.windows(asked, self._at),
             "normalise": self._normalised.answer,
             "follows": self._normalised.follows,
+            "piece": self._normalised.piece,
         }
         try:
             return operations[question["ask"]](question)
