@@ -91,8 +91,8 @@ class Tally:
 class Case:
     """What a promotion is asked for with. `files` are the digests of the bytes that would be published.
 
-    `dissent` are manifests of this branch and commit that nobody has signed, `history` the branch's entries,
-    oldest first.
+    `stated` are the manifests that builds of this branch and commit have reported, `history` the branch's
+    entries, oldest first. `normalisers`: what `records.rewriting` calls the way in which `files` came about.
     """
 
     rules: Rules
@@ -123,7 +123,7 @@ def count(case: Case) -> Tally | Refusal:
         why = next((found for rule in _RULES if (found := rule(case, each))), None)
         if why is None:
             good.append(each)
-        else:
+        elif not (why[0] == "other-normalisers" and _says_both(case, each.statement)):
             excluded.append(Excluded(each.statement.builder, each.sha256, *why))
     inputs = _of_most(good)
     counted: list[Seen] = []
@@ -144,6 +144,13 @@ def count(case: Case) -> Tally | Refusal:
     if len(counted) < policy.k:
         return _too_few(policy, counted, excluded)
     return _with_keys(case.rules, counted, inputs or "", excluded)
+
+
+def _says_both(case: Case, said: Attestation) -> bool:
+    """Says whether of the same build something is said as well that is about files like these."""
+    of, like = (said.builder, said.facts.job), sorted(case.normalisers)
+    every = (each.statement for each in case.attestations)
+    return any((s.builder, s.facts.job) == of and sorted(s.facts.normalisers) == like for s in every)
 
 
 #: What tells the least of why too few count: statements that time has overtaken.
@@ -209,6 +216,12 @@ def _signature(case: Case, seen: Seen) -> Why | None:
     return None
 
 
+def is_good(case: Case, seen: Seen) -> bool:
+    """Says whether a statement is what its builder says of a job of this ledger, by a key that counts."""
+    own = seen.statement.facts.ledger == case.ledger
+    return own and _signature(case, seen) is None and _author(case, seen) is None
+
+
 def _author(case: Case, seen: Seen) -> Why | None:
     said = seen.statement.builder
     builder = case.rules.builder(said)
@@ -226,7 +239,10 @@ def _object(case: Case, seen: Seen) -> Why | None:
     if facts.ledger != case.ledger:
         return "other-ledger", f"{said}'s statement is about a job of another ledger."
     if facts.policy != case.rules.sha256:
-        return "other-policy", f"{said} signed under another policy; `invoke attest {facts.job}` signs again."
+        return (
+            "other-policy",
+            f"{said} signed under another policy; `invoke attest --id {facts.job}` signs again.",
+        )
     if (order.branch, order.commit) != (case.branch, case.commit):
         return "other-commit", f"{said}'s statement is about {order.branch} at {order.commit[:12]}."
     return None
@@ -235,19 +251,43 @@ def _object(case: Case, seen: Seen) -> Why | None:
 def _content(case: Case, seen: Seen) -> Why | None:
     said, statement = seen.statement.builder, seen.statement
     if sorted(statement.facts.normalisers) != sorted(case.normalisers):
-        return "other-normalisers", f"{said} signed files that were normalised otherwise."
+        return "other-normalisers", _otherwise(said, statement, case)
     if statement.artifacts != dict(case.files):
         return (
             "other-bytes",
             f"{said} signed other bytes: {first_difference(statement.artifacts, case.files)}.",
         )
     rule = case.rules.policy.branches.get(case.branch)
-    if rule is not None and rule.commit_and_reveal and not seen.witnessed:
+    if rule is not None and rule.commit_and_reveal and (case.normalisers or not seen.witnessed):
         return "unwitnessed", f"{said} did not commit to these bytes before they could be seen."
     return None
 
 
-_RULES: tuple[Callable[[Case, Seen], Why | None], ...] = (_signature, _author, _object, _content)
+def _compared(case: Case, seen: Seen) -> Why | None:
+    """Of files that were normalised what counts is what was compared; another one that says so agrees."""
+    of = seen.statement.builder, seen.statement.facts.job
+    builds = {(b.builder, b.job_id) for c in case.comparisons for b in (c.left_build, c.right_build) if b}
+    if case.normalisers and builds and of not in builds:
+        return "comparison", f"{of[0]} agrees, and its job {of[1]} was not compared, so it does not count."
+    return None
+
+
+def _otherwise(said: str, statement: Attestation, case: Case) -> str:
+    if statement.facts.normalisers and case.normalisers:
+        return f"{said} signed files that were normalised otherwise, of job {statement.facts.job}."
+    if statement.facts.normalisers:
+        return f"{said} signed files that were normalised, of job {statement.facts.job}."
+    again = f"`invoke attest --id {statement.facts.job} --comparison FILE`"
+    return f"{said} signed its files as they are, not normalised; {again} there does."
+
+
+_RULES: tuple[Callable[[Case, Seen], Why | None], ...] = (
+    _signature,
+    _author,
+    _object,
+    _content,
+    _compared,
+)
 
 
 def first_difference(left: Digests, right: Digests) -> str:

@@ -7,15 +7,17 @@ has dismissed that statement by name.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.coordination.counting import Case, Digests, Excluded, Tally, count, first_difference
-from pipeline.records.attestation import Attestation
+from pipeline.coordination.counting import Case, Digests, Excluded, Tally, count
+from pipeline.coordination.dissent import dissent
 from pipeline.records.comparison import Comparison, Verdict
 from pipeline.records.decisions import Refusal
+from pipeline.records.policy import Policy
 from pipeline.records.promotion import Promotion
+from pipeline.records.rewriting import is_one_way, names_of, normalisers_of
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Ruling:
 
 def decide(case: Case) -> Ruling | Refusal:
     """Says whether these bytes may be promoted as the branch's next entry."""
-    counted = _counted(case)
+    counted = not_allowed(case.rules.policy, case.normalisers) or _counted(case)
     if isinstance(counted, Refusal):
         return counted
     tally, dismissed = counted
@@ -54,12 +56,10 @@ def restore(case: Case, old: Promotion) -> Ruling | Refusal:
     last = case.history[-1] if case.history else None
     if last and (last.commit, last.digests) == (old.commit, old.digests):
         return Refusal("promoted", f"That is what stands already, as number {last.number}.")
-    counted = _counted(case)
+    counted = not_allowed(case.rules.policy, old.normalisers) or _counted(case)
     if isinstance(counted, Refusal):
         return counted
     tally, dismissed = counted
-    if foreign := sorted(set(old.normalisers) - set(case.rules.policy.normalisers)):
-        return Refusal("normaliser", f"The policy does not allow the normaliser {foreign[0]!r} any more.")
     return Ruling(tally, old.verdict, list(old.normalisers), dismissed)
 
 
@@ -91,64 +91,32 @@ def _dissenting(against: Sequence[Excluded]) -> Refusal:
     return Refusal("dissent", "\n".join(lines), remedy)
 
 
-def dissent(case: Case, inputs: str) -> list[Excluded]:
-    """Returns the statements, signed or not, by which a build of the same inputs has other bytes."""
-    found = []
-    attested = {(each.statement.builder, each.statement.facts.job) for each in case.attestations}
-    for each in case.attestations:
-        if differs(each.statement, case.branch, case.commit, inputs, case.normalisers, case.files):
-            where = first_difference(each.statement.artifacts, case.files)
-            words = f"{each.statement.builder}, job {each.statement.facts.job} ({each.sha256[:12]}): {where}."
-            found.append(Excluded(each.statement.builder, each.sha256, "dissent", words))
-    compared_jobs = {
-        (b.builder, b.job_id) for c in case.comparisons for b in (c.left_build, c.right_build) if b
-    }
-    for one in case.stated:
-        key = one.builder, one.job
-        if key in attested or one.inputs != inputs or (case.normalisers and key in compared_jobs):
-            continue
-        if case.normalisers or dict(one.artifacts) != dict(case.files):
-            words = f"{one.builder}, job {one.job}, in its manifest ({one.sha256[:12]})."
-            found.append(Excluded(one.builder, one.sha256, "dissent", words))
-    return found
-
-
-def differs(
-    statement: Attestation,
-    branch: str,
-    commit: str,
-    inputs: str,
-    normalisers: Iterable[str],
-    files: Digests,
-) -> bool:
-    """Says whether a statement is about the same build and states other bytes."""
-    same = (statement.order.branch, statement.order.commit) == (branch, commit)
-    return (
-        same
-        and statement.facts.inputs == inputs
-        and sorted(statement.facts.normalisers) == sorted(normalisers)
-        and statement.artifacts != dict(files)
-    )
-
-
 def compared(case: Case) -> tuple[Literal["AGREE", "AGREE-NORMALISED"], list[str]] | Refusal:
     """Holds the comparisons to what promotion asks of them, and returns the verdict over all of them."""
     if not case.comparisons and case.rules.policy.k > 1:
         return _unfit("there is none")
-    normalisers: set[str] = set()
     for each in case.comparisons:
         if why := _why_unfit(case, each):
             return _unfit(why)
-        normalisers |= {name for artifact in each.artifacts for name in artifact.normalisers}
-    if foreign := sorted(normalisers - set(case.rules.policy.normalisers)):
+    normalisers = normalisers_of(case.comparisons)
+    if refused := not_allowed(case.rules.policy, normalisers):
+        return refused
+    if normalisers != sorted(case.normalisers):
+        return _unfit("it is of files that are normalised otherwise")
+    return ("AGREE-NORMALISED" if normalisers else "AGREE"), normalisers
+
+
+def not_allowed(policy: Policy, normalisers: Collection[str]) -> Refusal | None:
+    """Refuses what agrees only by what the policy does not allow, or in nobody knows which way."""
+    if foreign := sorted(set(names_of(normalisers)) - set(policy.normalisers)):
         return Refusal(
             "normaliser",
             f"They agree only when normalised by {foreign[0]!r}, which the policy does not allow.",
             "Remove the cause by the recipe, or allow it in the policy.",
         )
-    if sorted(normalisers) != sorted(case.normalisers):
-        return _unfit("it is of files that are normalised otherwise")
-    return ("AGREE-NORMALISED" if normalisers else "AGREE"), sorted(normalisers)
+    if not is_one_way(normalisers):
+        return Refusal("rewrites", "They were not all normalised in one way.", "Promote by one comparison.")
+    return None
 
 
 def _why_unfit(case: Case, found: Comparison) -> str | None:
@@ -166,9 +134,9 @@ def _why_unfit(case: Case, found: Comparison) -> str | None:
     if {each.name for each in found.artifacts} != set(case.files) or len(found.artifacts) != len(case.files):
         return "it is of other files"
     for artifact in found.artifacts:
-        if artifact.verdict == Verdict.AGREE and not artifact.normalisers:
+        if artifact.verdict == Verdict.AGREE and not artifact.rewrites:
             digests = {artifact.left.sha256, artifact.right.sha256}
-        elif artifact.verdict == Verdict.AGREE_NORMALISED and artifact.normalisers:
+        elif artifact.verdict == Verdict.AGREE_NORMALISED and artifact.rewrites:
             digests = {artifact.normalised_sha256}
         else:
             return f"of {artifact.name} its verdict is {artifact.verdict}"

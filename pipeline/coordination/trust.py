@@ -13,8 +13,8 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.coordination import mailbox, queue, rounds
+from pipeline.coordination.dissent import Claim, build_of, contradicting
 from pipeline.coordination.draft import Answer, Draft
-from pipeline.coordination.promotion import differs
 from pipeline.errors import RecordInvalid
 from pipeline.records import lists, paths, requests
 from pipeline.records.attestation import Attestation
@@ -38,7 +38,8 @@ def publish_attestation(draft: Draft, request: requests.AttestationPublish) -> A
     job = queue.find_anywhere(draft, request.job_id, request.archive)
     if job is None:
         return queue.not_found(draft, request.job_id)
-    if refused := _not_theirs(said, job, request.builder) or _not_reported(draft, said, job):
+    refused = _not_theirs(said, job, request.builder) or _not_reported(draft, said, job)
+    if refused := refused or _alone(draft, said):
         return refused
     path = paths.attestation(said.order.commit, said.builder, sha256_of(data + signature))
     return _keep(draft, path, data, signature, Attestation)
@@ -79,6 +80,19 @@ def _not_reported(draft: Draft, said: Attestation, job: Job) -> Refusal | None:
         if name not in digests or (digests[name] != digest and not said.facts.normalisers):
             return Refusal("other-bytes", f"Job `{job.id}` has reported other bytes of {name}.")
     return None
+
+
+def _alone(draft: Draft, said: Attestation) -> Refusal | None:
+    """Refuses what is said of normalised files before the builder has said what it made.
+
+    By that it can contradict, whatever is promoted.
+    """
+    every = (each for each, _ in attestations(draft, said.order.commit).values())
+    if not said.facts.normalisers or any(
+        build_of(each) == build_of(said) and not each.facts.normalisers for each in every
+    ):
+        return None
+    return Refusal("alone", f"{said.builder} has not stated yet what it made as job `{said.facts.job}`.")
 
 
 def publish_revocations(draft: Draft, request: requests.RevocationPublish) -> Answer:
@@ -145,12 +159,14 @@ def _unfounded(draft: Draft, entry: Promotion) -> Refusal | None:
         inputs.add(said.facts.inputs)
     if len(inputs) > 1:
         return Refusal("unfounded", "The builds that are counted are made from different inputs.")
-    if entry.witnessed and not rounds.is_witnessed(draft, {b.builder: b.job for b in entry.counted}, entry):
+    by_rounds = {b.builder: b.job for b in entry.counted}
+    if entry.witnessed and (entry.normalisers or not rounds.is_witnessed(draft, by_rounds, entry)):
         return Refusal("unwitnessed", "Not all that count had committed before any digest was to be seen.")
-    of = min(inputs)
+    claim = Claim(entry.branch, entry.commit, min(inputs), entry.normalisers, entry.digests)
+    # Signatures nobody can look at here: of what is said in a builder's name all is taken for its own.
+    against = contradicting(claim, [said for said, _ in every.values()], good=lambda said: True)
     for path, (said_other, digest) in sorted(every.items()):
-        against = differs(said_other, entry.branch, entry.commit, of, entry.normalisers, entry.digests)
-        if against and digest not in entry.dismissed:
+        if any(each is said_other for each in against) and digest not in entry.dismissed:
             return Refusal(
                 "dissent",
                 f"{said_other.builder}, job {said_other.facts.job}, has other bytes (`{path}`).",

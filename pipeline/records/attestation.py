@@ -48,6 +48,8 @@ class BuildFacts(Part):
     """`internalParameters`: which job it was, under which policy, and on which machine.
 
     `inputs` is the digest of everything that two builds must have in common to be held against each other.
+    `normalisers` are none for files as they were built; else their names, and `rewrites:` with the digest of
+    all that was written anew.
     `readable_keys` are builders whose private keys this one found that it could read.
     """
 

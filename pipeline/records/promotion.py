@@ -29,9 +29,9 @@ class Promotion(Statement):
     """One entry of a branch's promotions; numbers only grow, and each names the one before.
 
     `as_of` is the commit of the ledger on which it was decided. A rollback names the entry that it restores.
-    `dismissed` are statements of dissent that the policy passes over. `witnessed`: all that are counted had
-    committed before any digest was in the ledger. `keys`: `shared` where a counted
-    builder could read another's key.
+    `normalisers` are those of the statements that are counted. `dismissed` are statements of dissent that the
+    policy passes over. `witnessed`: all that are counted had committed before any digest was in the ledger.
+    `keys`: `shared` where a counted builder could read another's key.
     """
 
     kind: Literal["promotion"]
@@ -67,6 +67,8 @@ class Promotion(Statement):
             raise ValueError("a rollback names what it restores, and nothing else does")
         if self.restores is not None and self.restores >= self.number:
             raise ValueError("a rollback restores an earlier entry")
+        if (self.verdict == "AGREE") != (not self.normalisers):
+            raise ValueError("the verdict says whether anything was normalised")
         return self
 
     @property

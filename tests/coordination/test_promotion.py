@@ -19,11 +19,13 @@ from pipeline.records.comparison import (
     ComparedSide,
     Comparison,
     Difference,
+    Rewrite,
     Verdict,
     Wire,
 )
 from pipeline.records.decisions import Refusal
 from pipeline.records.policy import Policy
+from pipeline.records.rewriting import normalisers_in
 from pipeline.records.statements import sha256_of
 from tests.coordination.evidence import (
     BRANCH,
@@ -335,13 +337,15 @@ def test_normalisers_are_the_policys() -> None:
                 "normalisers": ["zip-times"],
                 "normalised_sha256": FILES[str(each.name)],
                 "left": ComparedSide(size_bytes=1, sha256="01" * 32),
+                "rewrites": [Rewrite(path=[], use=["zip-times"])],
             }
         )
         for each in comparison().artifacts
     ]
+    how = normalisers_in(artifacts)
     agreed = comparison(artifacts=artifacts, verdict=Verdict.AGREE_NORMALISED)
-    normal = [signed(attestation(n, normalisers=["zip-times"])) for n in ("build1", "build2")]
-    asked = case(*normal, comparisons=[agreed], normalisers=["zip-times"])
+    normal = [signed(attestation(n, normalisers=how)) for n in ("build1", "build2")]
+    asked = case(*normal, comparisons=[agreed], normalisers=how)
     assert refused(asked) == "normaliser"
     permitting = replace(asked, rules=replace(asked.rules, policy=policy(normalisers=["zip-times"])))
     assert allowed(permitting).verdict == "AGREE-NORMALISED"

@@ -20,6 +20,7 @@ from tests.coordination.evidence import BRANCH, COMMIT, FILES, SIZES, attestatio
 from tests.coordination.world import Tree, World
 
 OTHER = FILES | {"debs/agent_1_all.deb": "cc" * 32}
+NORMALISED = ["rewrites:" + "ab" * 32, "zip-times"]
 SIGNATURE = b"-----BEGIN SSH SIGNATURE-----\n"
 
 
@@ -185,6 +186,18 @@ def test_a_statement_comes_with_its_bytes(world: Trusting) -> None:
             world.ask("attestation.publish", **{**whole, "payloads": payloads})
 
 
+def test_what_is_normalised_comes_after_what_was_built(world: Trusting) -> None:
+    """A builder says what it made before it says what that comes to: else it could not contradict."""
+    world.build("build1")
+    world.build("build2")
+    said = world.statement("build1", OTHER, normalisers=NORMALISED)
+    assert world.refused("attestation.publish", **world.as_asked(said)).reason == "alone"
+    world.publish(world.statement("build2"))
+    assert world.refused("attestation.publish", **world.as_asked(said)).reason == "alone"
+    world.publish(world.statement("build1"))
+    assert world.publish(said)["there"] is False
+
+
 # Promotions
 
 
@@ -261,6 +274,62 @@ def test_dissent_cannot_be_withheld(world: Trusting) -> None:
     assert world.refused("promotion.enter", **world.as_asked(wrong)).reason == "dissent"
     named = world.entry(counted, dismissed=[against["sha256"]])
     assert world.do("promotion.enter", **world.as_asked(named))["number"] == 1
+
+
+def normalised(world: Trusting, *builders: str) -> dict[str, str]:
+    """Lets builders build other bytes each, and say of them that they come to the same."""
+    said = {}
+    for number, name in enumerate(builders):
+        built = FILES | {"debs/agent_1_all.deb": f"{number}d" * 32}
+        world.publish(world.build(name, built))
+        said[name] = world.publish(world.statement(name, FILES, normalisers=NORMALISED))["sha256"]
+    return said
+
+
+def test_what_each_has_built_does_not_contradict_what_all_come_to(world: Trusting) -> None:
+    """Two builders whose builds differ say the same of them when normalised: that is entered."""
+    entry = world.entry(
+        normalised(world, "build1", "build2"), normalisers=NORMALISED, verdict="AGREE-NORMALISED"
+    )
+    assert world.do("promotion.enter", **world.as_asked(entry))["number"] == 1
+
+
+def test_a_build_that_was_never_normalised_cannot_be_passed_over(world: Trusting) -> None:
+    """A third that has stated other bytes, and not what they come to, is dissent until it agrees or is
+    dismissed; one that says other bytes when normalised is so for good.
+    """
+    counted = normalised(world, "build1", "build2")
+    how: dict[str, Any] = {"normalisers": NORMALISED, "verdict": "AGREE-NORMALISED"}
+    silent = world.publish(world.build("build3", OTHER))
+    assert world.refused("promotion.enter", **world.as_asked(world.entry(counted, **how))).reason == "dissent"
+    named = world.entry(counted, dismissed=[silent["sha256"]], **how)
+    elsewhere = {"normalisers": ["rewrites:" + "0" * 64, "zip-times"]}
+    world.publish(world.statement("build3", FILES, **elsewhere))
+    assert world.refused("promotion.enter", **world.as_asked(world.entry(counted, **how))).reason == "dissent"
+    against = world.publish(world.statement("build3", OTHER, normalisers=NORMALISED))
+    assert world.refused("promotion.enter", **world.as_asked(named)).reason == "dissent"
+    both = [silent["sha256"], against["sha256"]]
+    done = world.do("promotion.enter", **world.as_asked(world.entry(counted, dismissed=both, **how)))
+    assert done["number"] == 1
+
+
+def test_a_third_that_agrees_is_no_dissent(world: Trusting) -> None:
+    """Once it has said the same of its own build, nothing has to be dismissed."""
+    counted = normalised(world, "build1", "build2", "build3")
+    counted.pop("build3")
+    entry = world.entry(counted, normalisers=NORMALISED, verdict="AGREE-NORMALISED")
+    assert world.do("promotion.enter", **world.as_asked(entry))["number"] == 1
+
+
+def test_nothing_normalised_is_witnessed(world: Trusting) -> None:
+    """Nobody has committed to what a build comes to when normalised, so no entry says so."""
+    entry = world.entry(
+        normalised(world, "build1", "build2"),
+        normalisers=NORMALISED,
+        verdict="AGREE-NORMALISED",
+        witnessed=True,
+    )
+    assert world.refused("promotion.enter", **world.as_asked(entry)).reason == "unwitnessed"
 
 
 def test_an_entry_rests_on_what_is_here(world: Trusting) -> None:
