@@ -553,23 +553,32 @@ KEY = "file of the private key, or the .pub of one that an agent holds"
 
 @task(
     name="init",
-    iterable=["builder", "promoter", "check"],
+    iterable=["builder", "promoter", "check", "normaliser"],
     help={
         "k": "how many builders must have made the same bytes; 2 by default",
         "builder": "NAME=MACHINE=FILE.pub, once for each builder",
         "promoter": "NAME=FILE.pub, once for each who may promote",
         "check": "what is done before promotion: install",
+        "normaliser": "what may be normalised, by a comparison's name for it, once for each",
         "json": JSON,
     },
 )
 @told
-def policy_init(c: Context, builder: Any, promoter: Any, check: Any, k: str = "", json: bool = False) -> None:
+def policy_init(
+    c: Context,
+    builder: Any,
+    promoter: Any,
+    check: Any,
+    normaliser: Any,
+    k: str = "",
+    json: bool = False,
+) -> None:
     """Draft the operator's policy of promotion, or the one after the present. It is not in force yet."""
     from pipeline.console.promotion import show_draft
     from pipeline.operations.policy import Order, init
     from pipeline.runtime import make_trust
 
-    order = Order(number("k", k, 0), builder, promoter, check)
+    order = Order(number("k", k, 0), builder, promoter, check, normaliser)
     show_draft(init(site(), make_trust(), order), json)
 
 
@@ -602,17 +611,34 @@ def policy_show(c: Context, machine: bool = False, json: bool = False) -> None:
         show_policy(show(here, make_trust()), json)
 
 
-@task(help={"id": "job id; by default the newest build that is kept here", "json": JSON})
+@task(
+    help={
+        "id": "job id; by default the build that was compared, or the newest that is kept here",
+        "comparison": "what `compare --json` said, as a file, or a job compared here: signs what comes of it",
+        "json": JSON,
+    }
+)
 @told
-def attest(c: Context, id: str = "", json: bool = False) -> None:
-    """Sign what this builder made, with the key of the setting `signing_key`, and publish that."""
+def attest(c: Context, id: str = "", comparison: str = "", json: bool = False) -> None:
+    """Sign what this builder made, with the key of the setting `signing_key`, and publish that.
+
+    With --comparison, one that is AGREE-NORMALISED, also what that comes to when it is normalised.
+    """
     from pipeline.console.promotion import show_attested
-    from pipeline.operations.attest import attest
+    from pipeline.operations.attest import attest, attest_normalised
     from pipeline.runtime import make_signer, make_trust
 
     here = site()
     signer = make_signer(here.settings.signing_key or "", "the setting `signing_key`")
-    show_attested(attest(here, make_trust(), signer, id or None), json)
+    if not comparison:
+        show_attested(attest(here, make_trust(), signer, id or None), json)
+        return
+    from pipeline.operations.comparisons import find_comparison
+    from pipeline.operations.reemission import Normalising
+    from pipeline.runtime.comparison import open_here
+
+    how = Normalising(find_comparison(here, comparison), open_here)
+    show_attested(attest_normalised(here, make_trust(), signer, how, id or None), json)
 
 
 @task(help={"id": "job id; by default every build that is sealed here", "json": JSON})
@@ -646,7 +672,7 @@ def job_round(c: Context, jobs: str, json: bool = False) -> None:
     iterable=["comparison"],
     help={
         "job": "whose build; by default the newest that is kept here",
-        "comparison": "file with what `compare --json` said of the builds; without one they are compared now",
+        "comparison": "what `compare --json` said, as a file, or a job compared here; by default it compares",
         "folder": "where the packages lie; by default where this builder keeps them",
         "key": f"a promoter's key: {KEY}",
         "json": JSON,
@@ -664,13 +690,14 @@ def promote(
 
     from pipeline.console.promotion import show_promoted
     from pipeline.edge.scratch_root import install_packages
-    from pipeline.operations.promote import Order, promote, read_comparison
+    from pipeline.operations.comparisons import find_comparison
+    from pipeline.operations.promote import Order, promote
     from pipeline.runtime import make_signer, make_trust
-    from pipeline.runtime.comparison import compare_job
+    from pipeline.runtime.comparison import compare_job, open_here
 
     here, promoter = site(), make_signer(key, "--key")
-    found = [read_comparison(each) for each in comparison] or [compare_job(here, job or None)]
-    order = Order(found, job or None, Path(folder) if folder else None)
+    found = [find_comparison(here, each) for each in comparison] or [compare_job(here, job or None)]
+    order = Order(found, job or None, Path(folder) if folder else None, open_here)
     show_promoted(promote(here, make_trust(), promoter, order, install_packages), json)
 
 

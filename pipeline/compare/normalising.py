@@ -62,6 +62,10 @@ _SETS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
 }
 #: Members of a package's control part that follow from its files.
 _FOLLOWS: Final = {"md5sums": "deb-md5sums", "control": "deb-installed-size"}
+#: Every normaliser that there is, by name.
+EVERY: Final = frozenset(
+    [*_FOLLOWS.values(), *(name for sets in _SETS.values() for names in sets.values() for name in names)]
+)
 #: What has to be used where something inside is replaced: no compressor writes the same bytes for ever.
 _REPACKED: Final = {kind: f"{kind}-compression" for kind in _STREAMS}
 

@@ -14,6 +14,7 @@ from pipeline.operations.promoted import Verified
 from pipeline.operations.secret import Shown
 from pipeline.records.policy import Revocations
 from pipeline.records.promotion import Promotion
+from pipeline.records.rewriting import names_of
 
 
 def show_draft(place: Path, as_json: bool) -> None:
@@ -65,6 +66,9 @@ def show_attested(done: Attested, as_json: bool) -> None:
         return
     for name, digest in sorted(done.artifacts.items()):
         put(f"{digest}  {printable(name)}")
+    normalised = ", ".join(names_of(done.normalisers))
+    if normalised:
+        put(f"These are its files when normalised: {printable(normalised)}.")
     word = "was signed before" if done.there else "is signed"
     put(f"Job {done.job_id} {word}: statement {done.sha256[:12]}.")
 
@@ -83,7 +87,7 @@ def show_revealed(shown: Sequence[Shown], as_json: bool) -> None:
         show_json(plain(list(shown)))
         return
     for each in shown:
-        put(f"{each.job_id} is revealed; `invoke attest {each.job_id}` signs it.")
+        put(f"{each.job_id} is revealed; `invoke attest --id {each.job_id}` signs it.")
         for name in each.unwitnessed:
             say(f"Unwitnessed, as its digest was in the ledger before: {printable(name)}")
     if not shown:
@@ -114,7 +118,8 @@ def show_verified(found: Verified, as_json: bool) -> None:
         say(f"Not counted ({left.reason}): {printable(left.message)}")
     _show_entry(found.entry)
     by = ", ".join(found.builders)
-    put(f"Verified: built alike by {by}; policy {found.policy_number}, keys {found.keys}.")
+    how = "built alike, but for what was normalised," if found.entry.normalisers else "built alike"
+    put(f"Verified: {how} by {by}; policy {found.policy_number}, keys {found.keys}.")
     put(f"As of ledger commit {found.entry.as_of}. Whether something newer was promoted, files cannot tell.")
 
 
@@ -125,5 +130,7 @@ def _show_entry(entry: Promotion) -> None:
         f"{printable(entry.branch)} number {entry.number}: {entry.commit[:12]} {what} by {entry.promoter},"
         f" {entry.verdict}{checks}."
     )
+    if names := names_of(entry.normalisers):
+        put(f"Normalised, so that all builders have the same bytes: {printable(', '.join(names))}.")
     for digest in entry.dismissed:
         put(f"Dissent that the policy dismisses: {digest[:12]}.")

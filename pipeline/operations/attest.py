@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipeline.builds.artifact_sets import verify
@@ -16,6 +16,7 @@ from pipeline.errors import (
     LedgerError,
     NotFound,
     PolicyInvalid,
+    PromotionRefused,
     RecordInvalid,
     Refused,
     SignatureInvalid,
@@ -24,6 +25,7 @@ from pipeline.operations import artifacts
 from pipeline.operations import site as sites
 from pipeline.operations.policy import payloads, rules_of, signed_in
 from pipeline.operations.queue import archived, find
+from pipeline.operations.reemission import Normalising, Reported, canonical, check
 from pipeline.operations.site import Site
 from pipeline.operations.trust import Signed, Trust
 from pipeline.records import paths
@@ -40,12 +42,31 @@ _MOST_KEYS = 200
 
 @dataclass(frozen=True)
 class Attested:
-    """What was published: for which job, the statement's SHA-256, and whether it was there already."""
+    """What was published: for which job, the statement's SHA-256, and whether it was there already.
+
+    `normalisers`: how the files came about, as `records.rewriting` says it.
+    """
 
     job_id: str
     sha256: str
     artifacts: dict[str, str]
     there: bool
+    normalisers: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Own:
+    """A build of this builder's, looked at: the job, where that is sealed, the manifest, where it lies."""
+
+    job: Job
+    archive: str | None
+    data: bytes
+    manifest: Manifest
+    folder: Path
+
+    @property
+    def reported(self) -> Reported:
+        return Reported(self.job.commit, self.data, promotable(self.manifest))
 
 
 def attest(site: Site, trust: Trust, signer: Signer, job_id: str | None = None) -> Attested:
@@ -57,40 +78,82 @@ def attest(site: Site, trust: Trust, signer: Signer, job_id: str | None = None) 
     view = site.state().view
     rules = rules_of(view, trust)
     _insist_on_key(rules, site.builder, signer)
+    own = _read_own(site, view, job_id)
+    return _publish(site, rules, signer, own, own.reported.files, [])
+
+
+def attest_normalised(
+    site: Site, trust: Trust, signer: Signer, how: Normalising, job_id: str | None = None
+) -> Attested:
+    """Signs and publishes what a build of this builder's is when normalised as a comparison does it: by
+    default the build that was compared. What it made is signed as well, if it was not yet.
+
+    The bytes are made from the files that lie here; the comparison is believed in none. Raises as `attest`,
+    and ReemissionRefused.
+    """
+    view = site.state().view
+    rules = rules_of(view, trust)
+    _insist_on_key(rules, site.builder, signer)
+    found = how.comparison
+    compared = (each for each in (found.left_build, found.right_build) if each)
+    of_mine = next((each.job_id for each in compared if each.builder == site.builder), None)
+    own = _read_own(site, view, job_id or of_mine)
+    check(how, own.reported, rules.policy)
+    files = canonical(how, own.reported, own.folder)
+    _publish(site, rules, signer, own, own.reported.files, [])
+    return _publish(site, rules, signer, own, files, how.normalisers)
+
+
+def _read_own(site: Site, view: View, job_id: str | None) -> _Own:
     job, archive = own_job(site, view, job_id)
-    its = read_round(view, job.id)
-    path = job.manifest or (
-        its.revealed[site.builder].manifest if its and site.builder in its.revealed else None
-    )
-    data = view.read(path) if path else None
+    path, data = reported_manifest(view, job, site.builder)
     if data is None or path is None:
         raise NotFound(
             f"Job {job.id} has no manifest in the ledger.",
             reason="no-manifest",
-            remedy=f"It has not revealed: `invoke reveal {job.id}`." if its else None,
+            remedy=f"It has not revealed: `invoke reveal --id {job.id}`."
+            if read_round(view, job.id)
+            else None,
         )
     manifest = load(Manifest, data, path)
-    _insist_on_set(site, job.id, manifest)
+    return _Own(job, archive, data, manifest, _insist_on_set(site, job.id, manifest))
+
+
+def reported_manifest(view: View, job: Job, builder: str) -> tuple[str | None, bytes | None]:
+    """Returns where a job's manifest lies in the ledger, and its bytes: as reported, or as revealed."""
+    its = read_round(view, job.id)
+    path = job.manifest or (its.revealed[builder].manifest if its and builder in its.revealed else None)
+    return path, view.read(path) if path else None
+
+
+def _publish(
+    site: Site,
+    rules: Rules,
+    signer: Signer,
+    own: _Own,
+    files: Mapping[str, str],
+    normalisers: Sequence[str],
+) -> Attested:
+    job, recipe = own.job, own.manifest.recipe
     facts = BuildFacts(
         ledger=rules.policy.ledger,
         job=job.id,
         token=job.token or "",
         attempt=job.attempt,
-        inputs=inputs_digest(manifest),
-        manifest=sha256_of(data),
+        inputs=inputs_digest(own.manifest),
+        manifest=sha256_of(own.data),
         policy=rules.sha256,
         machine=site.machine(),
         key=signer.public_key.fingerprint,
-        normalisers=[],
+        normalisers=list(normalisers),
         readable_keys=readable_keys(rules, site.builder, site.settings.signing_key),
     )
     order = BuildOrder(branch=job.branch, commit=job.commit)
-    source = manifest.recipe.source if manifest.recipe else "unknown"
-    said = attestation_of(site.builder, order, facts, source, promotable(manifest))
+    said = attestation_of(site.builder, order, facts, recipe.source if recipe else "unknown", dict(files))
     signed = Signed(dump(said), signer.sign(dump(said), Kind.ATTESTATION))
-    request = {"kind": "attestation.publish", "job_id": job.id, "archive": archive}
+    request = {"kind": "attestation.publish", "job_id": job.id, "archive": own.archive}
     done = site.ask(request, payloads=payloads(signed))
-    return Attested(job.id, signed.sha256, said.artifacts, bool(done.get("there")))
+    return Attested(job.id, signed.sha256, said.artifacts, bool(done.get("there")), list(normalisers))
 
 
 def attest_built(site: Site, trust: Trust, signer: Signer, job_id: str) -> Attested | None:
@@ -98,7 +161,7 @@ def attest_built(site: Site, trust: Trust, signer: Signer, job_id: str) -> Attes
     try:
         return attest(site, trust, signer, job_id)
     except (PolicyInvalid, SignatureInvalid, ArtifactsInvalid, Refused, LedgerError, RecordInvalid) as exc:
-        site.say(f"Built, and not signed: {exc.message} `invoke attest {job_id}` tries again.")
+        site.say(f"Built, and not signed: {exc.message} `invoke attest --id {job_id}` tries again.")
         return None
 
 
@@ -137,8 +200,8 @@ def own_job(site: Site, view: View, job_id: str | None) -> tuple[Job, str | None
     )
 
 
-def _insist_on_set(site: Site, job_id: str, manifest: Manifest) -> None:
-    """Reads every byte again: what is signed is what lies here now."""
+def _insist_on_set(site: Site, job_id: str, manifest: Manifest) -> Path:
+    """Reads every byte again: what is signed is what lies here now. Returns where it lies."""
     folder = artifacts.folder_of(site, job_id)
     if folder is None:
         raise NotFound(
@@ -153,6 +216,7 @@ def _insist_on_set(site: Site, job_id: str, manifest: Manifest) -> None:
             f"{folder}: `{first.path}` {first.message}. Nothing was signed.",
             remedy="`invoke artifacts.verify` tells all of it; build again.",
         )
+    return folder
 
 
 def promotable(manifest: Manifest) -> dict[str, str]:
@@ -220,6 +284,21 @@ def _witnessed(view: View, said: Attestation) -> bool:
         and not withheld(its)
         and set(shown.unwitnessed).isdisjoint(said.artifacts)
     )
+
+
+def stated_of(seen: Sequence[Seen], job: Job, normalisers: Sequence[str]) -> Attestation:
+    """Returns what was said of a job's files as they are to be promoted. Raises PromotionRefused."""
+    of = [each.statement for each in seen if each.statement.facts.job == job.id]
+    own = next((each for each in of if sorted(each.facts.normalisers) == list(normalisers)), None)
+    if own is None:
+        what = "what its build is when normalised so" if of and normalisers else "what it built"
+        again = " --comparison FILE" if normalisers else ""
+        raise PromotionRefused(
+            f"{job.assigned_to} has not signed {what}, as job {job.id}.",
+            reason="unsigned",
+            remedy=f"`invoke attest --id {job.id}{again}` on {job.assigned_to}.",
+        )
+    return own
 
 
 def look(trust: Trust, rules: Rules, signed: Signed, path: str) -> Seen:

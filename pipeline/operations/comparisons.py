@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from pipeline.errors import PipelineError
+from pipeline.edge.plain_file import read_plain
+from pipeline.errors import NotFound, PipelineError, RecordInvalid, UsageError
 from pipeline.operations import site as sites
 from pipeline.operations.site import Site
 from pipeline.records import paths
-from pipeline.records.base import dump
+from pipeline.records.base import dump, load
 from pipeline.records.comparison import (
     ComparedJob,
     Comparison,
@@ -84,6 +85,40 @@ def kept(view: View) -> list[KeptComparison]:
 def latest(view: View, most: int) -> list[KeptComparison]:
     """Returns each branch's last comparison, the newest first."""
     return list({each.branch: each for each in kept(view)}.values())[::-1][:most]
+
+
+def read_comparison(place: str) -> Comparison:
+    """Reads what `invoke compare --json` printed. Raises UsageError, RecordInvalid; nothing is filled in."""
+    try:
+        data = read_plain(Path(place).expanduser(), follow=True)
+    except (OSError, RuntimeError) as exc:
+        raise UsageError(f"`{place}` cannot be read: {exc}.") from exc
+    found = load(Comparison, data, place)
+    if missing := sorted(set(Comparison.model_fields) - found.model_fields_set):
+        raise RecordInvalid(
+            place, missing[0], "it is not there", remedy="Compare again: `invoke compare --json`."
+        )
+    return found
+
+
+def find_comparison(site: Site, place: str) -> Comparison:
+    """Reads a comparison by the file that has it; or, where it was made here, by its id in the ledger, or by
+    a job: then it is the newest of that.
+
+    Raises as `read_comparison`, and NotFound.
+    """
+    every = reversed(kept(site.state(fresh=False).view))
+    one = next((e for e in every if place in (e.id, *(build.job_id for build in e.builds))), None)
+    if one is None or Path(place).exists():
+        return read_comparison(place)
+    file = whole(site, one)
+    if file is None:
+        raise NotFound(
+            f"The comparison {place} is not on this machine: {one.by} made it.",
+            reason="not-found",
+            remedy="Compare here, or bring what `invoke compare --json` said there, as a file.",
+        )
+    return read_comparison(str(file))
 
 
 def whole(site: Site, one: KeptComparison) -> Path | None:

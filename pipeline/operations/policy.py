@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.compare.normalising import EVERY
 from pipeline.coordination.counting import Rules
 from pipeline.edge.signatures import Signer
 from pipeline.errors import FileFailed, PolicyInvalid, UsageError
@@ -30,6 +31,7 @@ class Order:
     builders: Sequence[str]
     promoters: Sequence[str]
     checks: Sequence[str] = ()
+    normalisers: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,8 @@ def init(site: Site, trust: Trust, order: Order) -> Path:
         value["promoters"] = [_promoter(each) for each in order.promoters]
     if order.checks:
         value["checks"] = list(order.checks)
+    if order.normalisers:
+        value["normalisers"] = sorted({_normaliser(each) for each in order.normalisers})
     value["k"] = order.k or value["k"]
     place = trust.folder / DRAFT
     write_durably(place, dump(made(Policy, value)))
@@ -96,6 +100,14 @@ def _promoter(text: str) -> dict[str, Any]:
     if not (is_name("builder", name) and place):
         raise UsageError(f"--promoter {text!r} is not NAME=FILE.pub.")
     return {"name": name, "keys": [_key(place)]}
+
+
+def _normaliser(name: str) -> str:
+    if name not in EVERY:
+        raise UsageError(
+            f"There is no normaliser {name[:80]!r}.", remedy=f"There are {', '.join(sorted(EVERY))}."
+        )
+    return name
 
 
 def _key(place: str) -> str:

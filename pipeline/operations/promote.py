@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from pipeline.coordination.counting import Case, Excluded, Rules
-from pipeline.coordination.promotion import Change, Ruling, changes, decide, restore
+from pipeline.coordination.promotion import Change, Ruling, changes, decide, not_allowed, restore
 from pipeline.coordination.trust import basis_of
 from pipeline.edge.plain_file import read_plain
 from pipeline.edge.signatures import Signer
@@ -23,11 +23,18 @@ from pipeline.errors import (
     RecordInvalid,
     Refused,
     SignatureInvalid,
-    UsageError,
 )
 from pipeline.ledger.history import Standing
 from pipeline.operations import artifacts
-from pipeline.operations.attest import look, own_job, stated, statements
+from pipeline.operations.attest import (
+    look,
+    own_job,
+    promotable,
+    reported_manifest,
+    stated,
+    stated_of,
+    statements,
+)
 from pipeline.operations.policy import payloads, rules_of, signed_in
 from pipeline.operations.promoted import (
     ATTESTATIONS,
@@ -38,6 +45,7 @@ from pipeline.operations.promoted import (
     copy_in,
     hash_again,
     move_into_place,
+    normalise_in,
     prepare,
     prepared_folder,
     private_folder,
@@ -45,15 +53,18 @@ from pipeline.operations.promoted import (
     write_statements,
 )
 from pipeline.operations.queue import find
+from pipeline.operations.reemission import Normalising, Open, Reported, check
 from pipeline.operations.site import Site
 from pipeline.operations.trust import POLICY, REVOCATIONS, Signed, Trust, locked, read_entry, read_signed
 from pipeline.records import paths
 from pipeline.records.base import dump, load
+from pipeline.records.builds import Manifest
 from pipeline.records.comparison import Comparison
 from pipeline.records.decisions import Refusal, View
 from pipeline.records.jobs import Job
 from pipeline.records.names import check_name
 from pipeline.records.promotion import PromotedFile, Promotion, PromotionHead
+from pipeline.records.rewriting import normalisers_of
 from pipeline.records.statements import Kind, made
 
 #: Installs the packages of a folder where nothing is touched. Raises InstallFailed.
@@ -68,12 +79,14 @@ _ENTER = "promotion.enter"
 class Order:
     """What is to be promoted: the build of a job, by default the newest that is kept here.
 
-    `folder` is where the packages lie, by default where this builder keeps them.
+    `folder` is where the packages lie, by default where this builder keeps them. `open` opens a reader on
+    this machine, for packages that agree only when normalised.
     """
 
     comparisons: Sequence[Comparison]
     job_id: str | None = None
     folder: Path | None = None
+    open: Open | None = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +112,7 @@ class _Plan:
     comparisons: Sequence[Comparison] = ()
     normalisers: Sequence[str] = ()
     restores: int | None = None
+    bring_in: Callable[[Path], list[PromotedFile]] | None = None
 
 
 @dataclass(frozen=True)
@@ -112,33 +126,47 @@ class _Decided:
 
 
 def promote(site: Site, trust: Trust, promoter: Signer, order: Order, install: Install) -> Promoted:
-    """Promotes a build that enough builders agree about.
+    """Promotes a build that enough builders agree about: its bytes, or what they come to when normalised.
 
-    Raises PromotionRefused whose `reason` names the rule, SignatureInvalid for a key that may not promote,
-    InstallFailed, PolicyInvalid, Outdated, and LedgerError where the ledger does not answer.
+    Raises PromotionRefused whose `reason` names the rule, ReemissionRefused for what cannot be normalised
+    here, SignatureInvalid for a key that may not promote, InstallFailed, PolicyInvalid, Outdated, and
+    LedgerError where the ledger does not answer.
     """
     view = site.state().view
     job = find(view, check_name("job", order.job_id))[0] if order.job_id else own_job(site, view, None)[0]
     rules = rules_of(view, trust)
-    seen = statements(view, trust, rules, job.commit)
-    own = next((each for each in seen if each.statement.facts.job == job.id), None)
-    if own is None:
-        raise PromotionRefused(
-            f"{job.assigned_to} has not signed what it built as job {job.id}.",
-            reason="unsigned",
-            remedy=f"`invoke attest {job.id}` on {job.assigned_to}.",
-        )
+    normalisers = normalisers_of(order.comparisons)
+    if refused := not_allowed(rules.policy, normalisers):
+        raise PromotionRefused(refused.message, reason=refused.reason, remedy=refused.remedy)
+    own = stated_of(statements(view, trust, rules, job.commit), job, normalisers)
+    folder = order.folder or _folder_of(site, job)
     plan = _Plan(
         "promote",
         job.branch,
         job.commit,
-        order.folder or _folder_of(site, job),
-        sorted(own.statement.artifacts),
+        folder,
+        sorted(own.artifacts),
         decide,
         order.comparisons,
-        sorted({name for each in order.comparisons for name in each.normalisers}),
+        normalisers,
     )
+    if normalisers:
+        plan = replace(plan, bring_in=_normalised(view, order, job, rules, plan))
     return _carry_out(site, trust, promoter, plan, install)
+
+
+def _normalised(
+    view: View, order: Order, job: Job, rules: Rules, plan: _Plan
+) -> Callable[[Path], list[PromotedFile]]:
+    """Returns what brings in a build's files as they are when normalised; raises ReemissionRefused."""
+    _, data = reported_manifest(view, job, job.assigned_to or "")
+    if data is None or order.open is None:
+        raise PromotionRefused(f"Job {job.id} has no manifest in the ledger.", reason="no-manifest")
+    build = Reported(job.commit, data, promotable(load(Manifest, data, "manifest.json")))
+    hows = [Normalising(each, order.open) for each in order.comparisons]
+    for each in hows:
+        check(each, build, rules.policy)
+    return lambda private: normalise_in(hows[0], build, plan.source, private)
 
 
 def _folder_of(site: Site, job: Job) -> Path:
@@ -208,7 +236,7 @@ def _carry_out(site: Site, trust: Trust, promoter: Signer, plan: _Plan, install:
     ):
         if (moved := finish(site, plan.branch)) is not None:
             site.say(f"Moved into place, as the ledger had it already: {moved}.")
-        files = copy_in(plan.source, plan.names, private)
+        files = plan.bring_in(private) if plan.bring_in else copy_in(plan.source, plan.names, private)
         site.step("copied")
         checks: list[Literal["install"]] = []
         for _ in range(_ATTEMPTS):
@@ -367,20 +395,3 @@ def _beside(trust: Trust, decided: _Decided, entry: Promotion) -> dict[str, Sign
         if seen is not None and seen.signer == seen.statement.builder:
             found[f"{ATTESTATIONS}/{seen.signer}.json"] = signed
     return {name: signed for name, signed in found.items() if signed is not None}
-
-
-# ---------------------------------------------------------------- comparisons
-
-
-def read_comparison(place: str) -> Comparison:
-    """Reads what `invoke compare --json` printed. Raises UsageError, RecordInvalid; nothing is filled in."""
-    try:
-        data = read_plain(Path(place).expanduser(), follow=True)
-    except (OSError, RuntimeError) as exc:
-        raise UsageError(f"`{place}` cannot be read: {exc}.") from exc
-    found = load(Comparison, data, place)
-    if missing := sorted(set(Comparison.model_fields) - found.model_fields_set):
-        raise RecordInvalid(
-            place, missing[0], "it is not there", remedy="Compare again: `invoke compare --json`."
-        )
-    return found

@@ -31,8 +31,10 @@ from pipeline.errors import (
     Outdated,
     PromotionInvalid,
     RecordInvalid,
+    ReemissionRefused,
 )
 from pipeline.operations.attest import look
+from pipeline.operations.reemission import Normalising, Reported, emit
 from pipeline.operations.trust import (
     POLICY,
     REVOCATIONS,
@@ -45,8 +47,11 @@ from pipeline.operations.trust import (
 from pipeline.records.decisions import Refusal
 from pipeline.records.policy import Policy
 from pipeline.records.promotion import PromotedFile, Promotion
+from pipeline.records.rewriting import is_one_way, names_of
 
 FILES, ENTRY, ATTESTATIONS, CURRENT = "files", "promotion.json", "attestations", "current"
+#: Where files lie in a private folder that are still to be normalised.
+_BUILT = "built"
 _BLOCK_BYTES = 1 << 20
 
 
@@ -91,14 +96,14 @@ def private_folder(promoted: Path, branch: str) -> Iterator[Path]:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def copy_in(source: Path, names: Iterable[str], private: Path) -> list[PromotedFile]:
+def copy_in(source: Path, names: Iterable[str], private: Path, below: str = FILES) -> list[PromotedFile]:
     """Copies files into a private folder and hashes what it writes: from here on these are the bytes.
 
     Raises FileFailed for what is missing, a link, or no regular file.
     """
     made = []
     for name in sorted(names):
-        target = private / FILES / name
+        target = private / below / name
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             size, digest = _copy(source / name, target)
@@ -110,6 +115,18 @@ def copy_in(source: Path, names: Iterable[str], private: Path) -> list[PromotedF
         made.append(PromotedFile(name=name, size_bytes=size, sha256=digest))
     for folder in sorted({(private / FILES / each.name).parent for each in made} | {private / FILES}):
         flush_folder(folder)
+    return made
+
+
+def normalise_in(how: Normalising, build: Reported, source: Path, private: Path) -> list[PromotedFile]:
+    """Copies a build's files into a private folder as they are when normalised: from the copy, not from what
+    lies there by then. Raises as `copy_in` and `emit`.
+    """
+    copied = copy_in(source, build.files, private, _BUILT)
+    if wrong := [each.name for each in copied if each.sha256 != build.files[each.name]]:
+        raise ReemissionRefused(f"{wrong[0]} is not the file that was reported.", reason="changed")
+    made = emit(how, build, private / _BUILT, private / FILES)
+    shutil.rmtree(private / _BUILT)
     return made
 
 
@@ -259,7 +276,7 @@ def _insist_on_policy(entry: Promotion, rules: Rules) -> None:
         )
     stretched: dict[str, set[str]] = {
         "dismissed": set(entry.dismissed) - {each.sha256 for each in policy.dismissed},
-        "normalisers": set(entry.normalisers) - set(policy.normalisers),
+        "normalisers": set(names_of(entry.normalisers)) - set(policy.normalisers),
         "checks": set[str](policy.checks) - set[str](entry.checks),
     }
     for name, left in stretched.items():
@@ -267,6 +284,8 @@ def _insist_on_policy(entry: Promotion, rules: Rules) -> None:
             raise PromotionInvalid(
                 f"The policy does not allow what the entry says of `{name}`: {min(left)}.", reason=name
             )
+    if not is_one_way(entry.normalisers):
+        raise PromotionInvalid("The entry does not say how its files were normalised.", reason="rewrites")
 
 
 def _insist_on_files(folder: Path, wanted: list[PromotedFile]) -> None:

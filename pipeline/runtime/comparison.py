@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline.builds.variation import vary
 from pipeline.compare.bundle import READER
+from pipeline.compare.wire import Line
 from pipeline.edge.clock import SystemClock
 from pipeline.edge.conversation import Conversation, LocalConversation
 from pipeline.errors import IdentityUnknown
@@ -49,6 +50,11 @@ def read_there(place: Place) -> Conversation:
     from pipeline.edge.ssh import SshConversation
 
     return SshConversation(place.host, f"cd / && exec {shlex.join(['python3', *READER])}", place.name)
+
+
+def open_here() -> Line:
+    """Opens a reader of what lies on this machine. Raises ComparisonIncomplete."""
+    return open_line(Place(Path("/"), typed="this machine"), read_there)
 
 
 def known_builders() -> Known:

@@ -29,7 +29,7 @@ from pipeline.operations.site import Site
 from pipeline.operations.trust import DRAFT, POLICY, Trust
 from pipeline.records.base import dump, dump_json
 from pipeline.records.builders import Builder
-from pipeline.records.builds import BuildConfig, Recipe
+from pipeline.records.builds import BuildConfig, Environment, Recipe
 from pipeline.records.comparison import (
     ComparedArtifact,
     ComparedBuild,
@@ -151,7 +151,12 @@ class Yard:
     # Builds
 
     def build(
-        self, name: str, files: dict[str, bytes] | None = None, number: int = 1, **recipe: object
+        self,
+        name: str,
+        files: dict[str, bytes] | None = None,
+        number: int = 1,
+        environment: Environment | None = None,
+        **recipe: object,
     ) -> str:
         """Builds a commit and reports it. Returns the job."""
         site = self.sites[name]
@@ -170,7 +175,8 @@ class Yard:
             (source / path).parent.mkdir(parents=True, exist_ok=True)
             (source / path).write_bytes(data)
             items.append(Item(source / path, path))
-        made = collect(site.settings.artifacts, manifest.model_copy(update={"recipe": of}), items, None)
+        begun = manifest.model_copy(update={"recipe": of, "environment": environment})
+        made = collect(site.settings.artifacts, begun, items, None)
         done = {"kind": "job.complete", "job_id": job, "token": token, "outcome": "succeeded"}
         site.ask(done, payloads={"manifest": dump(made)})
         return job
