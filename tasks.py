@@ -612,14 +612,15 @@ def policy_show(c: Context, machine: bool = False, json: bool = False) -> None:
 
 
 @task(
+    iterable=["comparison"],
     help={
         "id": "job id; by default the build that was compared, or the newest that is kept here",
         "comparison": "what `compare --json` said, as a file, or a job compared here: signs what comes of it",
         "json": JSON,
-    }
+    },
 )
 @told
-def attest(c: Context, id: str = "", comparison: str = "", json: bool = False) -> None:
+def attest(c: Context, comparison: Any, id: str = "", json: bool = False) -> None:
     """Sign what this builder made, with the key of the setting `signing_key`, and publish that.
 
     With --comparison, one that is AGREE-NORMALISED, also what that comes to when it is normalised.
@@ -637,7 +638,7 @@ def attest(c: Context, id: str = "", comparison: str = "", json: bool = False) -
     from pipeline.operations.reemission import Normalising
     from pipeline.runtime.comparison import open_here
 
-    how = Normalising(find_comparison(here, comparison), open_here)
+    how = Normalising([find_comparison(here, each) for each in comparison], open_here)
     show_attested(attest_normalised(here, make_trust(), signer, how, id or None), json)
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from pipeline.coordination.counting import Case, Digests, Excluded, first_difference, is_good
 from pipeline.records.attestation import Attestation
+from pipeline.records.comparison import ComparedArtifact, Comparison
 
 #: A build: its builder, and the job.
 Build = tuple[str, str]
@@ -91,6 +92,27 @@ def dissent(case: Case, inputs: str) -> list[Excluded]:
             words = f"{one.builder}, job {one.job}, in its manifest ({one.sha256[:12]})."
             found.append(Excluded(one.builder, one.sha256, "dissent", words))
     return found
+
+
+def is_of_builds(case: Case, found: Comparison, artifact: ComparedArtifact) -> bool:
+    """Says whether one of several comparisons is of the bytes that its builders have signed of these builds.
+
+    Of more than two builds each pair is normalised as far as it differs, and all of them further; what all
+    come to stands in no comparison, but in what is signed.
+    """
+    if len(case.comparisons) < 2 or not case.normalisers:
+        return False
+    plain = (
+        each for each in case.attestations if not each.statement.facts.normalisers and is_good(case, each)
+    )
+    made = {build_of(each.statement): each.statement.artifacts for each in plain}
+    sides = ((found.left_build, artifact.left), (found.right_build, artifact.right))
+    return all(
+        build is not None
+        and side.sha256 is not None
+        and made.get((build.builder, build.job_id), {}).get(str(artifact.name)) == side.sha256
+        for build, side in sides
+    )
 
 
 def _silent(said: Attestation) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.coordination.counting import Case, Digests, Excluded, Tally, count
-from pipeline.coordination.dissent import dissent
+from pipeline.coordination.dissent import dissent, is_of_builds
 from pipeline.records.comparison import Comparison, Verdict
 from pipeline.records.decisions import Refusal
 from pipeline.records.policy import Policy
@@ -140,7 +140,7 @@ def _why_unfit(case: Case, found: Comparison) -> str | None:
             digests = {artifact.normalised_sha256}
         else:
             return f"of {artifact.name} its verdict is {artifact.verdict}"
-        if digests != {case.files[artifact.name]}:
+        if digests != {case.files[artifact.name]} and not is_of_builds(case, found, artifact):
             return f"{artifact.name} has other bytes now than when it was compared"
     return None
 

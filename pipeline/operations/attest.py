@@ -85,17 +85,16 @@ def attest(site: Site, trust: Trust, signer: Signer, job_id: str | None = None) 
 def attest_normalised(
     site: Site, trust: Trust, signer: Signer, how: Normalising, job_id: str | None = None
 ) -> Attested:
-    """Signs and publishes what a build of this builder's is when normalised as a comparison does it: by
-    default the build that was compared. What it made is signed as well, if it was not yet.
+    """Signs and publishes what a build of this builder's is when normalised as comparisons do it: by default
+    the build that was compared. What it made is signed as well, if it was not yet.
 
-    The bytes are made from the files that lie here; the comparison is believed in none. Raises as `attest`,
-    and ReemissionRefused.
+    The bytes are made from the files that lie here; no comparison is believed in any. Raises as `attest`, and
+    ReemissionRefused.
     """
     view = site.state().view
     rules = rules_of(view, trust)
     _insist_on_key(rules, site.builder, signer)
-    found = how.comparison
-    compared = (each for each in (found.left_build, found.right_build) if each)
+    compared = (each for one in how.comparisons for each in (one.left_build, one.right_build) if each)
     of_mine = next((each.job_id for each in compared if each.builder == site.builder), None)
     own = _read_own(site, view, job_id or of_mine)
     check(how, own.reported, rules.policy)

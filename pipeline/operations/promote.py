@@ -163,10 +163,9 @@ def _normalised(
     if data is None or order.open is None:
         raise PromotionRefused(f"Job {job.id} has no manifest in the ledger.", reason="no-manifest")
     build = Reported(job.commit, data, promotable(load(Manifest, data, "manifest.json")))
-    hows = [Normalising(each, order.open) for each in order.comparisons]
-    for each in hows:
-        check(each, build, rules.policy)
-    return lambda private: normalise_in(hows[0], build, plan.source, private)
+    how = Normalising(order.comparisons, order.open)
+    check(how, build, rules.policy)
+    return lambda private: normalise_in(how, build, plan.source, private)
 
 
 def _folder_of(site: Site, job: Job) -> Path:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from pipeline.compare.environment import values_of
@@ -23,7 +24,7 @@ from pipeline.records.base import load_json
 from pipeline.records.comparison import ComparedArtifact, Comparison, Verdict
 from pipeline.records.policy import Policy
 from pipeline.records.promotion import PromotedFile
-from pipeline.records.rewriting import normalisers_in
+from pipeline.records.rewriting import merged, normalisers_in
 
 #: Opens a reader on this machine.
 Open = Callable[[], Line]
@@ -31,15 +32,23 @@ Open = Callable[[], Line]
 
 @dataclass(frozen=True)
 class Normalising:
-    """How files are normalised: what a comparison says of it, and what opens a reader on this machine."""
+    """How files are normalised: what comparisons say of it, and what opens a reader on this machine.
 
-    comparison: Comparison
+    Of several all steps are taken that any of them takes: they are of more than two builds.
+    """
+
+    comparisons: Sequence[Comparison]
     open: Open
+
+    @cached_property
+    def artifacts(self) -> list[ComparedArtifact]:
+        """Returns the artifacts with their steps."""
+        return merged(self.comparisons)
 
     @property
     def normalisers(self) -> list[str]:
         """Returns what a statement calls it."""
-        return normalisers_in(self.comparison.artifacts)
+        return normalisers_in(self.artifacts)
 
 
 @dataclass(frozen=True)
@@ -52,9 +61,17 @@ class Reported:
 
 
 def check(how: Normalising, build: Reported, policy: Policy) -> None:
-    """Holds a comparison to what can be signed or promoted of a build. Raises ReemissionRefused."""
-    found = how.comparison
-    if found.scope != "builds" or found.verdict != Verdict.AGREE_NORMALISED or not how.normalisers:
+    """Holds comparisons to what can be signed or promoted of a build. Raises ReemissionRefused."""
+    for each in how.comparisons:
+        _check(each, build)
+    if not how.normalisers:
+        raise _unfit("nothing in it is normalised")
+    if refused := not_allowed(policy, how.normalisers):
+        raise ReemissionRefused(refused.message, reason=refused.reason, remedy=refused.remedy)
+
+
+def _check(found: Comparison, build: Reported) -> None:
+    if found.scope != "builds" or found.verdict not in (Verdict.AGREE, Verdict.AGREE_NORMALISED):
         raise _unfit(f"its verdict is {found.verdict}, of {found.scope}")
     if any(each is None or each.commit != build.commit for each in (found.left_build, found.right_build)):
         raise _unfit("it is of another commit")
@@ -70,8 +87,6 @@ def check(how: Normalising, build: Reported, policy: Policy) -> None:
                 reason="rewrites",
                 remedy="Compare again, with this version: `invoke compare`.",
             )
-    if refused := not_allowed(policy, how.normalisers):
-        raise ReemissionRefused(refused.message, reason=refused.reason, remedy=refused.remedy)
 
 
 def _unfit(why: str) -> ReemissionRefused:
@@ -89,7 +104,7 @@ def canonical(how: Normalising, build: Reported, folder: Path) -> dict[str, str]
     it does not come to what was compared, `unreadable` for what no reader writes anew.
     """
     digests = dict(build.files)
-    for each in how.comparison.artifacts:
+    for each in how.artifacts:
         name = str(each.name)
         if each.rewrites:
             with _written(how, build, folder, each) as (_, _, digests[name]):
@@ -102,7 +117,7 @@ def emit(how: Normalising, build: Reported, folder: Path, target: Path) -> list[
     out. Raises as `canonical`, and FileFailed.
     """
     made = []
-    for each in sorted(how.comparison.artifacts, key=lambda each: str(each.name)):
+    for each in sorted(how.artifacts, key=lambda each: str(each.name)):
         name = str(each.name)
         try:
             (target / name).parent.mkdir(parents=True, exist_ok=True)
@@ -134,7 +149,8 @@ def _written(
         again = line.ask({"ask": "again", "files": [name]}).get("digests")
         if again != {name: build.files[name]}:
             raise _changed(name)
-        if digest != artifact.normalised_sha256:
+        known = artifact.normalised_sha256 is not None or len(how.comparisons) == 1
+        if known and digest != artifact.normalised_sha256:
             raise ReemissionRefused(
                 f"{name} comes to {digest[:12]} when normalised, and the comparison says"
                 f" {(artifact.normalised_sha256 or 'nothing')[:12]}: it is of other bytes.",

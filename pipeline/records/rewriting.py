@@ -12,9 +12,10 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 from pipeline.records.base import dump_json
-from pipeline.records.comparison import ComparedArtifact, Comparison
+from pipeline.records.comparison import ComparedArtifact, Comparison, Rewrite
 from pipeline.records.statements import sha256_of
 
+_CONTROL: Final = re.compile(r"control\.tar")
 _DIGEST: Final = re.compile(r"rewrites:[0-9a-f]{64}")
 
 
@@ -36,8 +37,39 @@ def normalisers_in(artifacts: Sequence[ComparedArtifact]) -> list[str]:
 
 
 def normalisers_of(comparisons: Sequence[Comparison]) -> list[str]:
-    """Returns the same of several comparisons: what each of them does, once."""
-    return sorted({name for each in comparisons for name in normalisers_in(each.artifacts)})
+    """Returns the same of several comparisons: what all of them do together."""
+    return normalisers_in(merged(comparisons))
+
+
+def merged(comparisons: Sequence[Comparison]) -> list[ComparedArtifact]:
+    """Returns the artifacts of several comparisons, each with the steps that any of them takes.
+
+    Two builds that are the same after some steps are the same after more; so all builds come to one where
+    each pair does. What that is no comparison says, unless all that take steps take the same.
+    """
+    found: dict[str, list[ComparedArtifact]] = {}
+    for each in (each for one in comparisons for each in one.artifacts):
+        found.setdefault(str(each.name), []).append(each)
+    return [_merged(each) for each in found.values()]
+
+
+def _merged(same: Sequence[ComparedArtifact]) -> ComparedArtifact:
+    """Puts the steps of several comparisons in one order: what lies deeper first, and of one depth a
+    package's control part last, which follows from its files.
+    """
+    taking = [each for each in same if each.rewrites]
+    if not taking:
+        return same[0]
+    if all(
+        (e.rewrites, e.normalised_sha256) == (taking[0].rewrites, taking[0].normalised_sha256) for e in taking
+    ):
+        return taking[0]
+    use: dict[tuple[str, ...], set[str]] = {}
+    for one in (one for each in taking for one in each.rewrites):
+        use.setdefault(tuple(one.path), set()).update(one.use)
+    order = sorted(use, key=lambda path: (-len(path), any(_CONTROL.match(step) for step in path), path))
+    steps = [Rewrite(path=list(path), use=sorted(use[path])) for path in order]
+    return taking[0].model_copy(update={"rewrites": steps, "normalised_sha256": None})
 
 
 def names_of(normalisers: Iterable[str]) -> list[str]:

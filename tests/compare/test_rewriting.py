@@ -16,7 +16,9 @@ from pipeline.compare.rewriting import pieces, questions, rewrite, steps
 from pipeline.compare.wire import Line
 from pipeline.errors import ReemissionRefused
 from pipeline.records.base import dump, load
-from pipeline.records.comparison import ComparedArtifact, Rewrite, Verdict
+from pipeline.records.comparison import ComparedArtifact, Comparison, Rewrite, Verdict, Wire
+from pipeline.records.rewriting import merged
+from tests.compare.building import EARLY, LATE, gzipped, package, tarred, tree, zipped
 from tests.compare.sides import NOTHING, Near, compared
 from tests.compare.test_normalising import HARMLESS, HOSTS, Pair, Values, _deb_jar, _git_properties
 
@@ -92,6 +94,64 @@ def test_what_was_recorded_of_the_other_side_replaces_nothing(tmp_path: Path) ->
     assert hashlib.sha256(other).hexdigest() != found.normalised_sha256
 
 
+def _three(at: Path) -> list[bytes]:
+    """Three packages: each of two jars is another one in one of them, and a properties file in one."""
+    made = []
+    for first, second, date in ((EARLY, EARLY, "Wed"), (LATE, EARLY, "Wed"), (EARLY, LATE, "Thu")):
+        jars = [
+            zipped(tree(at / "jar", {"A.class": b"a" * 900, "built.properties": text}, when))
+            for text, when in (
+                (b"#Wed Nov 25 00:00:01 UTC 2026\nversion=1\n", first),
+                (b"#%s Nov 25 00:00:01 UTC 2026\nversion=1\n" % date.encode(), second),
+            )
+        ]
+        inner = gzipped(tarred(tree(at / "tgz", {"x/b.jar": jars[1]}, second)))
+        files = {"usr/share/a.jar": jars[0], "usr/share/z.tgz": inner, "usr/share/c": b"c"}
+        made.append(package(tree(at / "t", files), "-Zgzip"))
+    return made
+
+
+def test_the_steps_of_several_comparisons_together(tmp_path: Path) -> None:
+    """Of three packages that differ harmlessly in other places each pair has steps of its own; with all of
+    them, in whatever order, each comes to the same, and with those of one pair alone the third does not.
+    """
+    three = _three(tmp_path / "made")
+    pairs = [compared(tmp_path, three[one], three[two], "a.deb") for one, two in ((0, 1), (0, 2), (1, 2))]
+    assert [each.verdict for each in pairs] == [Verdict.AGREE_NORMALISED] * 3
+    assert len({each.normalised_sha256 for each in pairs}) == 3
+    for chosen in ((0, 1), (1, 0), (0, 2), (2, 1, 0)):
+        (joined,) = merged([whole(pairs[each]) for each in chosen])
+        assert joined.normalised_sha256 is None
+        assert len({written(tmp_path / "x", data, joined) for data in three}) == 1, chosen
+    alone = {written(tmp_path / "x", data, pairs[0]) for data in three}
+    assert len(alone) == 2
+
+
+def test_equal_steps_stay_as_they_are(tmp_path: Path) -> None:
+    """Comparisons that take the same steps, or none, say together what each says, with the digest."""
+    pair = _deb_jar(tmp_path / "made")
+    found = compared(tmp_path, *pair, "a.deb")
+    equal = compared(tmp_path, pair[0], pair[0], "a.deb")
+    assert merged([whole(equal), whole(found), whole(found)]) == [found]
+    other = found.model_copy(update={"normalised_sha256": "ff" * 32})
+    (doubtful,) = merged([whole(found), whole(other)])
+    assert doubtful.normalised_sha256 is None
+
+
+def whole(artifact: ComparedArtifact) -> Comparison:
+    """A comparison of one artifact."""
+    return Comparison(
+        verdict=artifact.verdict,
+        scope="builds",
+        independent=True,
+        left="left",
+        right="right",
+        artifacts=[artifact],
+        wire=Wire(bytes=1, round_trips=1),
+        duration_seconds=1.0,
+    )
+
+
 FORGED: dict[str, tuple[list[Rewrite], str]] = {
     "nothing": ([], "rewrites"),
     "without the whole": ([Rewrite(path=["control.tar.xz"], use=[])], "rewrites"),
@@ -137,8 +197,6 @@ def test_md5sums_that_are_wrong_are_not_made_right(tmp_path: Path) -> None:
     """A package whose sums were not those of its files is refused: they would hide that."""
     pair = _deb_jar(tmp_path / "made")
     found = compared(tmp_path, *pair, "a.deb")
-    from tests.compare.building import package, tree
-
     files = {"usr/share/a.jar": b"no jar"}
     bad = package(
         tree(tmp_path / "bad", files), scripts={"md5sums": b"0" * 32 + b"  usr/share/a.jar\n"}, sums=False

@@ -14,7 +14,7 @@ from pipeline.coordination.dissent import Claim, contradicting
 from pipeline.coordination.promotion import Ruling, decide
 from pipeline.records.comparison import ComparedArtifact, ComparedSide, Comparison, Rewrite, Verdict
 from pipeline.records.policy import Policy
-from pipeline.records.rewriting import names_of, normalisers_in
+from pipeline.records.rewriting import names_of, normalisers_in, normalisers_of
 from tests.coordination.evidence import BRANCH, COMMIT, FILES, attestation, policy, revocations
 from tests.coordination.test_promotion import allowed, case, comparison, refused, signed
 
@@ -258,6 +258,44 @@ def test_a_comparison_that_was_forged_promotes_nothing() -> None:
         assert refused(asked(comparisons=[forged])) == "comparison", change
 
 
+def _further() -> Comparison:
+    """That build1 and build3 agree when normalised in another way, and come to other bytes by that."""
+    pair = _with_third()
+    artifacts = [
+        each.model_copy(
+            update={
+                "right": ComparedSide(size_bytes=1, sha256=BUILT["build3"][str(each.name)]),
+                "rewrites": [Rewrite(path=[], use=["tar-times"])],
+                "normalised_sha256": "ee" * 32,
+            }
+        )
+        for each in pair.artifacts
+    ]
+    return pair.model_copy(update={"artifacts": artifacts})
+
+
+def test_of_several_comparisons_all_steps_count() -> None:
+    """What three come to stands in neither comparison, and in the statements of all three; each comparison
+    has to be of the bytes that its builders have signed of these builds.
+    """
+    pairs = [normalised(), _further()]
+    how = normalisers_of(pairs)
+    assert names_of(how) == ["tar-times", "zip-times"]
+    names = ("build1", "build2", "build3")
+    seen = tuple(each for name in names for each in (built(name), said(name, normalisers=how)))
+    good = asked(seen=seen, comparisons=pairs, normalisers=how)
+    assert [each.builder for each in allowed(good).tally.counted] == list(names)
+    assert refused(replace(good, comparisons=pairs[:1])) == "comparison"
+    for side in ("left", "right"):
+        first = pairs[1].artifacts[0]
+        for digest in ("ff" * 32, None):
+            other = first.model_copy(update={side: ComparedSide(size_bytes=1, sha256=digest)})
+            spoiled = pairs[1].model_copy(update={"artifacts": [other, *pairs[1].artifacts[1:]]})
+            assert refused(replace(good, comparisons=[pairs[0], spoiled])) == "comparison"
+    unsigned = tuple(each for each in seen if each.statement.facts.normalisers or each.signer != "build3")
+    assert refused(replace(good, attestations=unsigned)) == "comparison"
+
+
 def test_nothing_normalised_was_committed_to() -> None:
     """On a branch that asks for commitments there is none to what a build comes to when normalised."""
     secret = [
@@ -276,6 +314,16 @@ def test_a_forged_statement_does_not_hide_a_manifest() -> None:
     assert refused(case(*plain, forged, stated=stated)) == "dissent"
 
 
+#: Of every two builds a comparison.
+PAIRS = [
+    normalised(
+        left_build=normalised().left_build.model_copy(update={"builder": one, "job_id": job}),  # type: ignore[union-attr]
+        right_build=normalised().right_build.model_copy(update={"builder": two, "job_id": other}),  # type: ignore[union-attr]
+    )
+    for one, two in (("build1", "build2"), ("build2", "build3"))
+    for job in "ab"
+    for other in "ab"
+]
 #: Of each statement: who, whose signature, which job, how normalised, which bytes.
 Chosen = list[tuple[str, str | None, str, int, str]]
 BYTES = {"same": FILES, "other": OTHER, **BUILT}
@@ -306,16 +354,7 @@ def test_each_build_has_to_agree(chosen: Chosen, reported: list[tuple[str, str]]
         statement = attestation(builder, BYTES[which], job=job, normalisers=hows[how])
         seen.append(signed(statement, by) if by else signed(statement, signer=None, key=None))
     stated = [manifest(builder, BUILT[builder], job) for builder, job in reported]
-    pairs = [
-        normalised(
-            left_build=normalised().left_build.model_copy(update={"builder": one, "job_id": job}),  # type: ignore[union-attr]
-            right_build=normalised().right_build.model_copy(update={"builder": two, "job_id": other}),  # type: ignore[union-attr]
-        )
-        for one, two in (("build1", "build2"), ("build2", "build3"))
-        for job in "ab"
-        for other in "ab"
-    ]
-    answer = decide(asked(seen=tuple(seen), stated=stated, comparisons=pairs))
+    answer = decide(asked(seen=tuple(seen), stated=stated, comparisons=PAIRS))
     if not seen or not isinstance(answer, Ruling):
         return
     agree = {(b, job) for b, by, job, how, which in chosen if b == by and how == 1 and which == "same"}

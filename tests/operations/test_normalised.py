@@ -53,7 +53,7 @@ from pipeline.records.promotion import Promotion
 from pipeline.records.rewriting import names_of, normalisers_in
 from pipeline.records.statements import Kind, made
 from pipeline.runtime.comparison import open_here
-from tests.compare.building import EARLY, LATE, package, tree, zipped
+from tests.compare.building import EARLY, LATE, gzipped, package, tarred, tree, zipped
 from tests.compare.sides import Near
 from tests.contracts.signing import ssh_signer
 from tests.operations.test_promote import anybody, ask, current, write_entry
@@ -76,9 +76,17 @@ def _agent(folder: Path, host: str, when: int, level: str, payload: bytes = b"a"
     return package(tree(folder / "t", files), "-Zxz", level, scripts=script)
 
 
+def _two_places(folder: Path, first: int, second: int) -> bytes:
+    jar = zipped(tree(folder / "jar", {"A.class": b"a" * 3000}, first))
+    inner = gzipped(tarred(tree(folder / "tgz", {"x/notes.txt": b"notes\n"}, second)))
+    return package(tree(folder / "t", {"usr/share/a.jar": jar, "usr/share/b.tgz": inner}))
+
+
 @pytest.fixture(scope="module")
-def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Files]:
-    """What each builder makes, by its name; `evil` is build2's with another class."""
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What each builder makes, by its name; `evil` is build2's with another class. Of `three` the first
+    differs from the second in one file, and from the third in another.
+    """
     folder = tmp_path_factory.mktemp("packages")
     common = package(tree(folder / "c", {"usr/share/common": b"common\n"}))
     agents = {
@@ -88,7 +96,12 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Files]:
         "evil": _agent(folder, "build2", LATE, "-z6", b"a" * 2999 + b"b"),
     }
     assert len(set(agents.values())) == 4
-    return {name: {AGENT: agent, COMMON: common} for name, agent in agents.items()}
+    made: dict[str, Any] = {name: {AGENT: agent, COMMON: common} for name, agent in agents.items()}
+    made["three"] = [
+        {AGENT: _two_places(folder, *times), COMMON: common}
+        for times in ((EARLY, EARLY), (LATE, EARLY), (EARLY, LATE))
+    ]
+    return made
 
 
 def near() -> Line:
@@ -147,13 +160,17 @@ def allow(yard: Yard, names: Sequence[str] = USED, **changes: Any) -> None:
 
 
 def sign(
-    yard: Yard, name: str, found: Comparison, job: str | None = None, start: Callable[[], Line] = near
+    yard: Yard,
+    name: str,
+    found: Comparison | list[Comparison],
+    job: str | None = None,
+    start: Callable[[], Line] = near,
 ) -> Attested:
-    how = Normalising(found, start)
+    how = Normalising(found if isinstance(found, list) else [found], start)
     return attest_normalised(yard.sites[name], yard.trusts[name], yard.signers[name], how, job)
 
 
-def agree(yard: Yard, packages: dict[str, Files], number: int = 1) -> tuple[list[str], Comparison]:
+def agree(yard: Yard, packages: Any, number: int = 1) -> tuple[list[str], Comparison]:
     """Lets two build what differs harmlessly, and both sign what that comes to."""
     jobs = [build(yard, name, packages[name], number) for name in ("build1", "build2")]
     found = compare(yard, *jobs, number)
@@ -189,7 +206,7 @@ def refused(
     return str(caught.value.reason)
 
 
-def not_signed(yard: Yard, name: str, found: Comparison, job: str | None = None) -> str:
+def not_signed(yard: Yard, name: str, found: Comparison | list[Comparison], job: str | None = None) -> str:
     """Has a builder sign what it must refuse to, and returns why; it has said nothing by it."""
     before = said(yard)
     with pytest.raises(ReemissionRefused) as caught:
@@ -209,7 +226,7 @@ def said(yard: Yard, number: int = 1) -> list[Seen]:
 # What is promoted
 
 
-def test_what_agrees_only_when_normalised_is_promoted(yard: Yard, packages: dict[str, Files]) -> None:
+def test_what_agrees_only_when_normalised_is_promoted(yard: Yard, packages: Any) -> None:
     """Both builders sign the same bytes, which neither has built; these are promoted, beside the package that
     both have built alike, and anybody can verify them offline.
     """
@@ -235,7 +252,7 @@ def test_what_agrees_only_when_normalised_is_promoted(yard: Yard, packages: dict
     assert refused(yard, [found], jobs[0]) == "promoted"
 
 
-def test_each_builder_comes_to_it_by_itself(yard: Yard, packages: dict[str, Files]) -> None:
+def test_each_builder_comes_to_it_by_itself(yard: Yard, packages: Any) -> None:
     """What is signed has what was built beside it, whose bytes are others; the same again is there already;
     and whichever builder's packages are at hand, the same set comes of them.
     """
@@ -261,7 +278,7 @@ def test_each_builder_comes_to_it_by_itself(yard: Yard, packages: dict[str, File
     assert second.entry.digests == first.entry.digests
 
 
-def test_the_packages_are_right_inside(yard: Yard, packages: dict[str, Files], tmp_path: Path) -> None:
+def test_the_packages_are_right_inside(yard: Yard, packages: Any, tmp_path: Path) -> None:
     """dpkg-deb reads what is promoted: the sums in it are those of its files, and nothing else changed."""
     allow(yard)
     jobs, found = agree(yard, packages)
@@ -293,7 +310,7 @@ def _dpkg(*words: object) -> str:
     return done.stdout
 
 
-def test_a_rollback_to_what_was_normalised(yard: Yard, packages: dict[str, Files]) -> None:
+def test_a_rollback_to_what_was_normalised(yard: Yard, packages: Any) -> None:
     """It comes back as it was promoted, and no more once the policy does not allow its normalisers."""
     allow(yard)
     jobs, found = agree(yard, packages)
@@ -311,7 +328,7 @@ def test_a_rollback_to_what_was_normalised(yard: Yard, packages: dict[str, Files
     assert caught.value.reason == "normaliser"
 
 
-def test_what_is_checked_are_the_bytes_that_are_published(yard: Yard, packages: dict[str, Files]) -> None:
+def test_what_is_checked_are_the_bytes_that_are_published(yard: Yard, packages: Any) -> None:
     """The install test gets what came out, and a change that it makes is seen."""
     allow(yard, checks=["install"])
     jobs, found = agree(yard, packages)
@@ -333,7 +350,7 @@ def test_what_is_checked_are_the_bytes_that_are_published(yard: Yard, packages: 
 # Who does not allow or did not sign it
 
 
-def test_the_policy_has_to_allow_it(yard: Yard, packages: dict[str, Files]) -> None:
+def test_the_policy_has_to_allow_it(yard: Yard, packages: Any) -> None:
     """A normaliser that the policy does not name is not signed by, and not promoted by."""
     allow(yard, [name for name in USED if name != "value-host"])
     jobs = [build(yard, name, packages[name]) for name in ("build1", "build2")]
@@ -359,7 +376,7 @@ def test_a_policy_names_normalisers_that_there_are(yard: Yard) -> None:
     assert load(Policy, draft.read_bytes(), "draft").normalisers == ["deb-md5sums", "zip-times"]
 
 
-def test_both_have_to_sign_what_comes_out(yard: Yard, packages: dict[str, Files]) -> None:
+def test_both_have_to_sign_what_comes_out(yard: Yard, packages: Any) -> None:
     """Statements of what was built are none of what it comes to; one of two is too few."""
     allow(yard)
     jobs = [build(yard, name, packages[name]) for name in ("build1", "build2")]
@@ -373,7 +390,7 @@ def test_both_have_to_sign_what_comes_out(yard: Yard, packages: dict[str, Files]
     assert put_forward(yard, [found], jobs[0]).entry.number == 1
 
 
-def test_a_third_that_was_not_asked_blocks(yard: Yard, packages: dict[str, Files]) -> None:
+def test_a_third_that_was_not_asked_blocks(yard: Yard, packages: Any) -> None:
     """One that built the same and said nothing of what it comes to is not passed over, reported or signed;
     as soon as it says the same of its own bytes, it is no dissent. It is not counted: it was not compared.
     """
@@ -390,7 +407,32 @@ def test_a_third_that_was_not_asked_blocks(yard: Yard, packages: dict[str, Files
     assert verify_set(done.folder, anybody(yard)).builders == ["build1", "build2"]
 
 
-def test_a_third_with_another_payload_cannot_agree(yard: Yard, packages: dict[str, Files]) -> None:
+def test_three_of_which_each_two_differ_elsewhere(yard: Yard, packages: Any) -> None:
+    """A third that differs harmlessly in another file than the first two do does not become the same by what
+    makes those the same; by the steps of both comparisons all three do, and all three are counted.
+    """
+    allow(yard, [*USED, "tar-times", "gzip-compression", "gzip-header"], k=3)
+    jobs = [build(yard, f"build{number}", packages["three"][number - 1]) for number in (1, 2, 3)]
+    pairs = [compare(yard, jobs[0], jobs[1]), compare(yard, jobs[0], jobs[2])]
+    assert [each.verdict for each in pairs] == [Verdict.AGREE_NORMALISED] * 2
+    for name in ("build1", "build2"):
+        sign(yard, name, pairs[0])
+    assert not_signed(yard, "build3", pairs[0], jobs[2]) == "other-bytes"
+    assert refused(yard, pairs[:1], jobs[0]) == "too-few"
+    for name in ("build1", "build2"):
+        sign(yard, name, pairs)
+    assert refused(yard, pairs, jobs[0]) == "too-few"
+    sign(yard, "build3", pairs[::-1])
+    done = put_forward(yard, pairs, jobs[0])
+    assert [each.builder for each in done.entry.counted] == ["build1", "build2", "build3"]
+    assert verify_set(done.folder, anybody(yard)).entry == done.entry
+    of_others = pairs[1].model_copy(
+        update={"right_build": ComparedBuild(builder="build3", job_id=jobs[1], commit=commit(1))}
+    )
+    assert refused(yard, [pairs[0], of_others], jobs[0]) == "comparison"
+
+
+def test_a_third_with_another_payload_cannot_agree(yard: Yard, packages: Any) -> None:
     """What differs in more than is normalised does not come to these bytes, so its builder says nothing, and
     blocks; the operator may dismiss it by its digest.
     """
@@ -408,7 +450,7 @@ def test_a_third_with_another_payload_cannot_agree(yard: Yard, packages: dict[st
     assert verify_set(done.folder, anybody(yard)).entry == done.entry
 
 
-def test_a_third_is_heard_by_the_ledger_itself(yard: Yard, packages: dict[str, Files]) -> None:
+def test_a_third_is_heard_by_the_ledger_itself(yard: Yard, packages: Any) -> None:
     """A promoter that was made to overlook it is refused by the ledger."""
     allow(yard)
     jobs, found = agree(yard, packages)
@@ -452,7 +494,7 @@ def normalised_of(yard: Yard, name: str) -> Seen:
     return one
 
 
-def one_of_two(yard: Yard, packages: dict[str, Files]) -> tuple[list[str], Comparison, Seen, Seen]:
+def one_of_two(yard: Yard, packages: Any) -> tuple[list[str], Comparison, Seen, Seen]:
     """Lets build1 sign all, and build2 what it built; returns build1's last word and build2's."""
     allow(yard)
     jobs = [build(yard, name, packages[name]) for name in ("build1", "build2")]
@@ -463,7 +505,7 @@ def one_of_two(yard: Yard, packages: dict[str, Files]) -> tuple[list[str], Compa
     return jobs, found, normalised_of(yard, "build1"), plain
 
 
-def test_a_builder_that_signs_what_its_build_does_not_give(yard: Yard, packages: dict[str, Files]) -> None:
+def test_a_builder_that_signs_what_its_build_does_not_give(yard: Yard, packages: Any) -> None:
     """Other bytes, normalised in the same way, are dissent: its own, or any that it makes up."""
     jobs, found, mine, plain = one_of_two(yard, packages)
     how = mine.statement.facts.normalisers
@@ -473,7 +515,7 @@ def test_a_builder_that_signs_what_its_build_does_not_give(yard: Yard, packages:
     assert refused(yard, [found], jobs[0]) == "dissent"
 
 
-def test_an_agreement_that_somebody_else_signed(yard: Yard, packages: dict[str, Files]) -> None:
+def test_an_agreement_that_somebody_else_signed(yard: Yard, packages: Any) -> None:
     """What build1 signs in build2's name is no second voice, and no agreement of its build."""
     jobs, found, mine, plain = one_of_two(yard, packages)
     how = mine.statement.facts.normalisers
@@ -484,7 +526,7 @@ def test_an_agreement_that_somebody_else_signed(yard: Yard, packages: dict[str, 
     assert refused(yard, [found], jobs[0]) == "dissent"
 
 
-def test_a_payload_hidden_beside_what_is_harmless(yard: Yard, packages: dict[str, Files]) -> None:
+def test_a_payload_hidden_beside_what_is_harmless(yard: Yard, packages: Any) -> None:
     """A class that is another one is found beside times and packing that are; nothing is signed by that
     comparison, nor by one that was made up to say otherwise, and nothing is promoted.
     """
@@ -506,7 +548,7 @@ def test_a_payload_hidden_beside_what_is_harmless(yard: Yard, packages: dict[str
     assert refused(yard, [forged], jobs[0]) in ("dissent", "other-normalisers")
 
 
-def test_a_payload_normaliser_that_somebody_made_up(yard: Yard, packages: dict[str, Files]) -> None:
+def test_a_payload_normaliser_that_somebody_made_up(yard: Yard, packages: Any) -> None:
     """A name that no reader knows does nothing, also where a policy allows it."""
     allow(yard, [*USED, "payload"])
     jobs, found = agree(yard, packages)
@@ -553,7 +595,7 @@ FORGERIES: dict[str, tuple[Callable[[Comparison], Comparison], str]] = {
 
 @pytest.mark.parametrize("yard", ["memory"], indirect=True)
 @pytest.mark.parametrize("which", FORGERIES)
-def test_a_comparison_that_was_made_up(yard: Yard, packages: dict[str, Files], which: str) -> None:
+def test_a_comparison_that_was_made_up(yard: Yard, packages: Any, which: str) -> None:
     """Nobody signs by it, and nothing is promoted by it."""
     allow(yard)
     jobs, found = agree(yard, packages)
@@ -565,7 +607,7 @@ def test_a_comparison_that_was_made_up(yard: Yard, packages: dict[str, Files], w
     assert put_forward(yard, [found], jobs[0]).entry.number == 1
 
 
-def test_what_was_signed_replayed_for_other_files(yard: Yard, packages: dict[str, Files]) -> None:
+def test_what_was_signed_replayed_for_other_files(yard: Yard, packages: Any) -> None:
     """The digests of one package under another one's name, of one commit for another, or of another
     builder's job: refused where they are published, or where they are counted.
     """
@@ -583,7 +625,7 @@ def test_what_was_signed_replayed_for_other_files(yard: Yard, packages: dict[str
     assert refused(yard, [found], jobs[0]) == "dissent"
 
 
-def test_bytes_that_are_swapped(yard: Yard, packages: dict[str, Files], tmp_path: Path) -> None:
+def test_bytes_that_are_swapped(yard: Yard, packages: Any, tmp_path: Path) -> None:
     """Neither signed nor promoted are files that are others than were reported, whatever they come to."""
     allow(yard)
     jobs, found = agree(yard, packages)
@@ -597,7 +639,7 @@ def test_bytes_that_are_swapped(yard: Yard, packages: dict[str, Files], tmp_path
         sign(yard, "build2", found)
 
 
-def test_a_reader_that_lies_while_it_is_promoted(yard: Yard, packages: dict[str, Files]) -> None:
+def test_a_reader_that_lies_while_it_is_promoted(yard: Yard, packages: Any) -> None:
     """What it gives is hashed as it is written: other bytes than it said are not promoted."""
     allow(yard)
     jobs, found = agree(yard, packages)
@@ -613,7 +655,7 @@ def test_a_reader_that_lies_while_it_is_promoted(yard: Yard, packages: dict[str,
     assert reason in ("other-bytes", "unreadable")
 
 
-def test_an_entry_that_hides_how_it_came_about(yard: Yard, packages: dict[str, Files]) -> None:
+def test_an_entry_that_hides_how_it_came_about(yard: Yard, packages: Any) -> None:
     """A promoter that calls it built alike, or names fewer normalisers, is believed by nobody."""
     allow(yard)
     jobs, found = agree(yard, packages)
@@ -641,7 +683,7 @@ def test_an_entry_that_hides_how_it_came_about(yard: Yard, packages: dict[str, F
 # Where comparisons come from
 
 
-def test_a_comparison_is_a_file_or_one_that_was_kept_here(yard: Yard, packages: dict[str, Files]) -> None:
+def test_a_comparison_is_a_file_or_one_that_was_kept_here(yard: Yard, packages: Any) -> None:
     """By its file, its id in the ledger or one of its jobs; one made elsewhere has to be brought."""
     from pipeline.errors import NotFound
     from pipeline.operations.comparisons import keep, kept
@@ -684,7 +726,7 @@ def real(tmp_path: Path) -> Iterator[Yard]:
     made_yard.close()
 
 
-def test_from_end_to_end_with_real_parts(real: Yard, packages: dict[str, Files]) -> None:
+def test_from_end_to_end_with_real_parts(real: Yard, packages: Any) -> None:
     """Signed with ssh-keygen, written anew by readers in processes of their own, installed by dpkg, promoted,
     and verified by the command.
     """
