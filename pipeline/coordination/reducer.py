@@ -58,6 +58,7 @@ _DECISIONS: dict[str, Callable[[Draft, Any], Answer]] = {
     "config.set": presence.set_config,
     "registry.set": presence.set_registry,
     "round.open": rounds.open_round,
+    "round.order": rounds.order,
     "build.reveal": reveals.reveal,
     "attestation.publish": trust.publish_attestation,
     "revocation.publish": trust.publish_revocations,

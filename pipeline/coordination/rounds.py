@@ -11,6 +11,8 @@ otherwise, or has copied, is not.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from pipeline.coordination import queue
 from pipeline.coordination.draft import Answer, Draft, replaced
 from pipeline.errors import RecordInvalid
@@ -19,13 +21,59 @@ from pipeline.records.base import load
 from pipeline.records.decisions import Refusal, View
 from pipeline.records.jobs import Job
 from pipeline.records.promotion import Promotion
-from pipeline.records.requests import JobComplete, RoundOpen
+from pipeline.records.requests import JobComplete, JobCreate, Order, RoundOpen, RoundOrder
 from pipeline.records.rounds import Commitment, Round, RoundOf
 from pipeline.records.statements import read_statement
 
 #: What a report must not bring before the reveal.
 _TELLING = ("manifest", "log", "summary", "structured")
 _LARGEST_SIGNATURE_BYTES = 8192
+#: What makes two orders one: the rest is when, and for whom.
+_WHAT = frozenset({"type", "branch", "commit", "source", "options", "timeout_seconds"})
+
+
+def order(draft: Draft, request: RoundOrder) -> Answer:
+    """Puts a job for each builder into the queue and makes a round of them: nobody can begin one in between.
+
+    Of who asks while such a round of the commit is open, that round is the answer, and nothing is ordered
+    twice; another round of it beside that one is refused, since what one reveals the other could copy.
+    """
+    there = draft.get(Round, paths.round(request.id))
+    if there is not None:
+        same = there.participants == request.jobs
+        answer = {"round": there.id, "jobs": there.participants, "there": True}
+        return answer if same else Refusal("duplicate", f"There is another round `{there.id}`.")
+    for found in _open_rounds(draft, request):
+        jobs = {job.id: job for job in draft.jobs.jobs}
+        theirs = [jobs[id] for id in found.participants.values() if id in jobs]
+        asked = request.model_dump(include=set(_WHAT))
+        same = set(found.participants) == set(request.jobs)
+        if same and all(job.model_dump(include=set(_WHAT)) == asked for job in theirs):
+            return {"round": found.id, "jobs": found.participants, "there": True}
+        waiting = ", ".join(waited_for(draft, found))
+        return Refusal(
+            "round-open",
+            f"Round `{found.id}` of this commit is open, of {', '.join(sorted(found.participants))}:"
+            f" {waiting} can still commit.",
+            "Wait for it, or cancel its jobs: of two rounds at once neither shows anything.",
+        )
+    alike = request.model_dump(include=set(Order.model_fields) - {"kind", "id", "target"})
+    for builder, id in sorted(request.jobs.items()):
+        ordered = queue.create(draft, JobCreate(kind="job.create", id=id, target=builder, **alike))
+        if isinstance(ordered, Refusal):
+            return ordered
+    known = {"builder": request.builder, "branch": request.branch, "commit": request.commit}
+    opened = open_round(draft, RoundOpen(kind="round.open", id=request.id, jobs=request.jobs, **known))
+    return opened if isinstance(opened, Refusal) else {**opened, "jobs": request.jobs, "there": False}
+
+
+def _open_rounds(draft: Draft, request: RoundOrder) -> Iterator[Round]:
+    """Yields the rounds of a commit in which somebody can still commit."""
+    for job in draft.jobs.jobs:
+        if not job.ended and (job.branch, job.commit) == (request.branch, request.commit):
+            found = of_job(draft, job.id)
+            if found is not None and waited_for(draft, found):
+                yield found
 
 
 def open_round(draft: Draft, request: RoundOpen) -> Answer:

@@ -282,6 +282,13 @@ class RoundOpen(Asked):
     jobs: dict[BuilderName, JobId] = Field(min_length=2, max_length=100)
 
 
+class RoundOrder(Order):
+    """Orders a job of each builder and makes a round of them. `id` is the round's; `jobs`: builder -> job."""
+
+    kind: Literal["round.order"]
+    jobs: dict[BuilderName, JobId] = Field(min_length=2, max_length=100)
+
+
 class BuildReveal(Asked):
     """Reveals what a builder had committed to. Payloads: `opening`, `manifest`, and as of a report `log`,
     `summary`, `structured`. `archive` is where the job is sealed, if it is.
@@ -362,6 +369,7 @@ AnyRequest = Annotated[
     | ConfigSet
     | RegistrySet
     | RoundOpen
+    | RoundOrder
     | BuildReveal
     | AttestationPublish
     | RevocationPublish

@@ -276,6 +276,72 @@ def test_a_round_is_fixed_before_it_begins(world: Secret) -> None:
     assert world.refused("round.open", id="r1", jobs=more, **asked).reason == "duplicate"
 
 
+# Ordered in one
+
+ROUND = {"branch": BRANCH, "commit": COMMIT, "source": "https://example.org/c.git"}
+
+
+def jobs_of(id: str, *names: str) -> dict[str, str]:
+    return {name: f"{id}-{name}" for name in names}
+
+
+def test_orders_and_their_round_are_one(world: Secret) -> None:
+    """After the one decision each builder's job is in the queue and in the round; a claim says so."""
+    asked = jobs_of("r1", "build1", "build2", "build3")
+    done = world.do("round.order", id="r1", jobs=asked, priority=2, **ROUND)
+    assert done == {"round": "r1", "jobs": asked, "there": False}
+    for name, id in asked.items():
+        job = world.jobs[id]
+        assert (job.status, job.target, job.priority, job.source) == ("queued", name, 2, ROUND["source"])
+        assert world.do("job.claim", builder=name, job_id=id, holder=f"h-{name}")["round"] == "r1"
+    before = dict(world.files)
+    assert world.do("round.order", id="r1", jobs=asked, priority=2, **ROUND)["there"]
+    assert world.files == before
+    more = asked | {"build3": "another"}
+    assert world.refused("round.order", id="r1", jobs=more, **ROUND).reason == "duplicate"
+
+
+def test_one_that_cannot_be_ordered_orders_none(world: Secret) -> None:
+    """Where one order is refused there is neither a job nor a round of the others."""
+    world.order("other")
+    bad = [
+        ("unknown-builder", jobs_of("r1", "build1", "nobody")),
+        ("duplicate", {"build1": "r1-build1", "build2": "other"}),
+        ("duplicate", {"build1": "one", "build2": "one"}),
+    ]
+    for reason, jobs in bad:
+        assert world.refused("round.order", id="r1", jobs=jobs, **ROUND).reason == reason
+        assert world.files.get(paths.round("r1")) is None
+    assert list(world.jobs) == ["other"]
+
+
+def test_two_who_order_at_once_get_one_round(world: Secret) -> None:
+    """The second is given the round that is open; one of other builders, or of something else, is refused."""
+    first = world.do("round.order", id="r1", jobs=jobs_of("r1", "build1", "build2"), **ROUND)
+    before = dict(world.files)
+    again = jobs_of("r2", "build1", "build2")
+    assert world.do("round.order", id="r2", builder="build2", jobs=again, **ROUND) == first | {"there": True}
+    assert world.files == before
+    more = jobs_of("r2", "build1", "build2", "build3")
+    assert world.refused("round.order", id="r2", jobs=more, **ROUND).reason == "round-open"
+    options = {"packages": False}
+    assert world.refused("round.order", id="r2", jobs=again, options=options, **ROUND).reason == "round-open"
+    elsewhere = ROUND | {"commit": "f" * 40}
+    assert not world.do("round.order", id="r3", jobs=jobs_of("r3", "build1", "build2"), **elsewhere)["there"]
+
+
+def test_a_round_that_is_over_stands_in_nobodys_way(world: Secret) -> None:
+    """Once nobody can commit any more, the commit may be built again, in a round of its own."""
+    jobs = jobs_of("r1", "build1", "build2")
+    world.do("round.order", id="r1", jobs=jobs, **ROUND)
+    world.commit("build1", jobs["build1"])
+    again = jobs_of("r2", "build1", "build2")
+    assert world.do("round.order", id="r2", jobs=again, **ROUND)["round"] == "r1"
+    world.do("job.cancel", job_id=jobs["build2"])
+    done = world.do("round.order", id="r2", jobs=again, **ROUND)
+    assert done == {"round": "r2", "jobs": again, "there": False}
+
+
 # What counts
 
 
