@@ -52,7 +52,7 @@ def number(name: str, text: str, default: int) -> int:
         "branch": "branch to build, for instance ExternalNew",
         "commit": "commit to build, 7 to 40 digits; by default the branch's newest",
         "source": "source repository; by default the configured one, or the embedded sample",
-        "on": "builder to build on, 'all', or 'any' for whichever is first; by default this machine builds",
+        "on": "builders with commas, 'all', or 'any' for whichever is first; by default this machine builds",
         "after": "job ids with commas: it runs when all of them have succeeded",
         "retries": "how often it is tried again: 2 for what may pass then, or by class: test=2,dependency=3",
         "priority": "1 is the most urgent, 9 the least; 5 by default",

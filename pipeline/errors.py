@@ -40,7 +40,8 @@
     │   ├── HostUnreachable           92   no SSH connection to a side, or it broke off
     │   ├── HostRefused               93   a machine that is not known, or not the one that is
     │   ├── LoginRefused              94   a side takes neither this user nor these keys
-    │   └── ReaderMissing             95   no Python 3.8 or later on a side
+    │   ├── ReaderMissing             95   no Python 3.8 or later on a side
+    │   └── NotRevealed               96   builders that commit first have not all revealed what they made
     ├── CommandFailed                 90   a program that was needed failed
     │   └── CommandTimedOut           91
     ├── TrustError                   100   what is signed, or has to be, does not hold
@@ -311,6 +312,16 @@ class LoginRefused(ComparisonIncomplete):
 
 class ReaderMissing(ComparisonIncomplete):
     exit_code = 95
+
+
+class NotRevealed(ComparisonIncomplete):
+    """Builders have committed to what they made, and said nothing yet. `waiting` are those waited for."""
+
+    exit_code = 96
+
+    def __init__(self, message: str, waiting: list[str], *, remedy: str | None = None) -> None:
+        super().__init__(message, remedy=remedy)
+        self.waiting = waiting
 
 
 #: Exit codes by verdict of a comparison. Only 0 and 3 are agreement.

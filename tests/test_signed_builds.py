@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -48,17 +49,16 @@ def ran(host: Host, *words: str, code: int = 0) -> Ended:
     return done
 
 
-def enforce(host: Host, keys: Path, k: int, *names: str) -> None:
+def enforce(host: Host, keys: Path, k: int, *names: str, **more: object) -> None:
     """Puts a policy in force as an operator does, for builders that are on one machine and one disk."""
     machine = ran(host, "policy.show", "--machine").out.strip()
     words = [f"--builder={name}={machine}={keys / name}.pub" for name in names]
     ran(host, "policy.init", "-k", str(k), *words, "--promoter", f"operator={keys / 'operator.pub'}")
     draft = keys / "policy/draft.json"
-    text = draft.read_text()
-    for name in ("allow_shared_machine", "allow_shared_keys"):
-        assert f'"{name}": false' in text
-        text = text.replace(f'"{name}": false', f'"{name}": true')
-    draft.write_text(text)
+    said = json.loads(draft.read_text())
+    allowed = {"allow_shared_machine": True, "allow_shared_keys": True}
+    assert set(said) > {*allowed, *more}
+    draft.write_text(json.dumps(said | allowed | more))
     ran(host, "policy.sign", "--key", str(keys / "root"))
 
 

@@ -59,6 +59,7 @@ def _show(report: Report) -> None:
         return
     if report.status == "queued":
         given = said(report.depends_on, report.retries)
+        given = "; ".join(each for each in (given, report.round and f"in round {report.round}") if each)
         words = f" ({given})" if given else ""
         put(f"{report.job_id} waits for {report.builder}{words}; `invoke work --once` there runs it.")
         return

@@ -79,7 +79,7 @@ def show_round(jobs: Mapping[str, str], as_json: bool) -> None:
         return
     for builder, job in sorted(jobs.items()):
         put(f"{builder}: {job}")
-    say("Each commits first; `invoke reveal` on each builder, once all have.")
+    say("Each commits first. Once all have, each reveals by itself, with the next command that runs there.")
 
 
 def show_revealed(shown: Sequence[Shown], as_json: bool) -> None:
@@ -87,7 +87,7 @@ def show_revealed(shown: Sequence[Shown], as_json: bool) -> None:
         show_json(plain(list(shown)))
         return
     for each in shown:
-        put(f"{each.job_id} is revealed; `invoke attest --id {each.job_id}` signs it.")
+        put(f"{each.job_id} is revealed.")
         for name in each.unwitnessed:
             say(f"Unwitnessed, as its digest was in the ledger before: {printable(name)}")
     if not shown:

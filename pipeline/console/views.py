@@ -57,6 +57,8 @@ def show_status(seen: Overview, as_json: bool) -> None:
     )
     put()
     show_jobs([*seen.running, *seen.queued], False, empty="Nothing runs and nothing waits.")
+    for waits in seen.rounds:
+        put(waits.words())
     for one in seen.comparisons:
         put(f"compared {compared(one)}")
     for notice in seen.notices:

@@ -11,7 +11,7 @@ otherwise, or has copied, is not.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from pipeline.coordination import queue
 from pipeline.coordination.draft import Answer, Draft, replaced
@@ -50,11 +50,12 @@ def order(draft: Draft, request: RoundOrder) -> Answer:
         same = set(found.participants) == set(request.jobs)
         if same and all(job.model_dump(include=set(_WHAT)) == asked for job in theirs):
             return {"round": found.id, "jobs": found.participants, "there": True}
-        waiting = ", ".join(waited_for(draft, found))
+        who, waiting = (", ".join(sorted(each)) for each in (found.participants, waited_for(draft, found)))
+        otherwise = " to build from another source, with other options or in another time" if same else ""
         return Refusal(
             "round-open",
-            f"Round `{found.id}` of this commit is open, of {', '.join(sorted(found.participants))}:"
-            f" {waiting} can still commit.",
+            f"Round `{found.id}` of this commit is open, ordered of {who}{otherwise}: {waiting} can still"
+            " commit.",
             "Wait for it, or cancel its jobs: of two rounds at once neither shows anything.",
         )
     alike = request.model_dump(include=set(Order.model_fields) - {"kind", "id", "target"})
@@ -152,12 +153,16 @@ def _commit(draft: Draft, found: Round, job: Job) -> Refusal | None:
 
 def waited_for(draft: Draft, found: Round) -> list[str]:
     """Returns the participants that have not committed and still may."""
-    waiting = []
-    for builder, id in sorted(found.participants.items()):
-        job = queue.find(draft, id)
-        if builder not in found.committed and job is not None and not job.ended:
-            waiting.append(builder)
-    return waiting
+    return still_committing(found, draft.jobs.jobs)
+
+
+def still_committing(found: Round, jobs: Iterable[Job]) -> list[str]:
+    """Returns the participants of a round that have not committed and still may.
+
+    `jobs` are those of the queue: one that is not among them has ended long ago.
+    """
+    left = {job.id for job in jobs if not job.ended}
+    return sorted(b for b, id in found.participants.items() if b not in found.committed and id in left)
 
 
 def revealed_manifest(draft: Draft, job: Job) -> str | None:

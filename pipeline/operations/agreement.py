@@ -27,6 +27,7 @@ from pipeline.operations.choosing import Asked, choose
 from pipeline.operations.comparisons import keep
 from pipeline.operations.places import Known, Place, place_of
 from pipeline.operations.queue import archived, manifest_path
+from pipeline.operations.rounds import insist_on_reveals
 from pipeline.operations.sides import hash_files, open_together, wire_of
 from pipeline.operations.site import Site
 from pipeline.records.base import load_json
@@ -133,11 +134,13 @@ def all_jobs(view: View) -> list[Job]:
 def compare_builds(site: Site, asked: Asked, ways: Sequence[Reach]) -> Comparison:
     """Compares what two builders, or more, have made of one commit, and keeps what came of it.
 
-    Raises NotFound and ComparisonIncomplete where there are no two builds, or a side cannot be read at all.
+    Raises NotFound and ComparisonIncomplete where there are no two builds, or a side cannot be read at all;
+    NotRevealed while a builder has committed to what it made and not said it yet.
     """
     begun = site.clock.boottime()
     view = site.state().view
     jobs = choose(all_jobs(view), asked)
+    insist_on_reveals(view, jobs)
     sides = [_side(job, ways) for job in jobs]
     claimed = [_claimed(site, view, job) for job in jobs]
     control = _control(site, jobs[0], claimed)

@@ -28,6 +28,7 @@ from pipeline.operations.journal import AttemptRecord
 from pipeline.operations.prepare import Prepared, Wanted, prepare
 from pipeline.operations.recover import remove_attempt
 from pipeline.operations.report import Ending, Report
+from pipeline.operations.secret import reveal_ready
 from pipeline.operations.site import Site, accepted
 from pipeline.records.builds import Failure, FailureClass
 from pipeline.records.jobs import Job
@@ -111,8 +112,8 @@ def run_attempt(site: Site, claimed: Claimed, prepared: Prepared | None) -> Repo
     failure = _lost(claimed, _whose(site, job.id)) if status == "lost" else built.failure
     if error is None:
         journal.remove(folder)
-    if status == "succeeded" and claimed.round is None and site.sign is not None:
-        site.sign(job.id)
+    if status == "succeeded":
+        _sign_or_reveal(site, claimed)
     return Report(
         job_id=job.id,
         status=status,
@@ -131,7 +132,23 @@ def run_attempt(site: Site, claimed: Claimed, prepared: Prepared | None) -> Repo
         ledger={"commits": site.ledger.counts.commits, "pushes": site.ledger.counts.pushes},
         depends_on=list(job.depends_on),
         retries=dict(job.retries),
+        round=claimed.round,
     )
+
+
+def _sign_or_reveal(site: Site, claimed: Claimed) -> None:
+    """Signs what was reported; in a round, once all have committed, reveals it first. Waits for nobody."""
+    if claimed.round is None:
+        if site.sign is not None:
+            site.sign(claimed.job.id)
+        return
+    try:
+        shown = reveal_ready(site)
+    except PipelineError as exc:
+        site.say(f"Committed, and not revealed: {exc.message} `invoke recover` tries again.")
+        return
+    if claimed.job.id not in [each.job_id for each in shown]:
+        site.say("Committed. It is revealed once all of its round have: by the next command that runs here.")
 
 
 def _build(
@@ -141,6 +158,8 @@ def _build(
     try:
         journal.write(folder, _record(site, claimed), site.step)
         site.step("journal written")
+        if claimed.round is not None:
+            _insist_on_seal(site)
         if prepared is None:
             prepared = prepare(site, wanted_of(claimed.job))
         return construct(
@@ -156,6 +175,14 @@ def _build(
         # The job ends all the same: left running, it would be lost again and again to the same defect.
         site.say(mask(traceback.format_exc()))
         return Built(status="failed", failure=of_defect(exc))
+
+
+def _insist_on_seal(site: Site) -> None:
+    """Raises what will keep this machine from committing, before it builds for that."""
+    if site.seal is None:
+        raise ConfigInvalid("No key is set to commit with.", remedy="Set `signing_key`, and retry the job.")
+    if site.check_seal is not None:
+        site.check_seal()
 
 
 def _or_lost(claimed: Claimed, stop: Interruption, built: Built) -> Built:
@@ -276,10 +303,8 @@ def _sealed(site: Site, claimed: Claimed, built: Built) -> tuple[Built, dict[str
     if built.status != "succeeded":
         return told, {name: data for name, data in built.payloads.items() if name != "manifest"}
     try:
-        if site.seal is None:
-            raise ConfigInvalid(
-                "No key is set to commit with.", remedy="Set `signing_key`, and retry the job."
-            )
+        _insist_on_seal(site)
+        assert site.seal is not None
         return told, site.seal(claimed.job, claimed.token, claimed.attempt, built.payloads)
     except PipelineError as exc:
         return replace(told, status="failed", failure=failure_of(exc), folder=None), {}

@@ -15,6 +15,7 @@ from pipeline.operations.comparisons import latest
 from pipeline.operations.environments import drift
 from pipeline.operations.queue import waiting as where
 from pipeline.operations.rivals import REMEDY, known_rival, look_for_rival
+from pipeline.operations.rounds import WaitingRound, waiting_rounds
 from pipeline.operations.settings import masked
 from pipeline.operations.site import Site
 from pipeline.records import paths
@@ -47,7 +48,8 @@ class Overview:
     `away` says why the ledger's remote could not be asked, if it could not: then all of this is what was seen
     last. `orphans` are the jobs that a dead process of this machine has left running, `unreported` those that
     were built here and not reported: `recover` sees to both. `abandoned` are in the queue still, ordered by a
-    command of this machine that has ended. `comparisons` are the last of each branch, the newest first.
+    command of this machine that has ended. `comparisons` are the last of each branch, the newest first;
+    `rounds` are those that wait for a builder to commit or to reveal.
     """
 
     ledger: str
@@ -64,6 +66,7 @@ class Overview:
     notices: list[str] = field(default_factory=list)
     away: str | None = None
     comparisons: list[KeptComparison] = field(default_factory=list)
+    rounds: list[WaitingRound] = field(default_factory=list)
 
 
 def overview(site: Site) -> Overview:
@@ -116,6 +119,7 @@ def overview(site: Site) -> Overview:
         notices=notices,
         away=site.away.message if site.away else None,
         comparisons=latest(view, _COMPARISONS),
+        rounds=waiting_rounds(view),
     )
 
 

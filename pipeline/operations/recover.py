@@ -4,7 +4,8 @@
     2. end every process that a dead pipeline left running
     3. drain the outbox to its end: a result may be waiting in it
     4. a report that was kept but never sent is sent now
-    5. only then: requeue the claims of dead processes, by exact token, and rescue those of silent builders
+    5. what was committed to is revealed, where all of its round have committed
+    6. only then: requeue the claims of dead processes, by exact token, and rescue those of silent builders
 
 While step 3 fails nothing is requeued: a requeue that overtakes a result would throw a good build away.
 Only claims made on THIS machine are judged; a builder's name used elsewhere proves nothing about a process.
@@ -29,6 +30,7 @@ from pipeline.operations.journal import AttemptRecord
 from pipeline.operations.queue import waiting as where
 from pipeline.operations.rescue import rescue
 from pipeline.operations.rivals import REMEDY, Rival, look_for_rival
+from pipeline.operations.secret import reveal_ready
 from pipeline.operations.site import Site
 from pipeline.records import paths
 from pipeline.records.jobs import Job
@@ -45,6 +47,7 @@ class Recovery:
     unkillable: list[int] = field(default_factory=list)
     delivered: list[str] = field(default_factory=list)
     reported: list[str] = field(default_factory=list)
+    revealed: list[str] = field(default_factory=list)
     requeued: list[str] = field(default_factory=list)
     rescued: list[str] = field(default_factory=list)
     waits: list[str] = field(default_factory=list)
@@ -61,6 +64,7 @@ class Recovery:
             self.ended_processes
             or self.delivered
             or self.reported
+            or self.revealed
             or self.requeued
             or self.rescued
             or self.elsewhere
@@ -78,6 +82,7 @@ class Recovery:
         told += [f"Process {pid} could not be ended." for pid in self.unkillable]
         told += [f"Delivered from the outbox: {what}." for what in self.delivered]
         told += [f"Reported the finished build of {job}." for job in self.reported]
+        told += [f"Revealed what was built as {job}: all have committed." for job in self.revealed]
         told += [f"Put {job} back: its process is dead." for job in self.requeued]
         told += [f"Put {job} back: its builder has been silent for too long." for job in self.rescued]
         told += self.waits
@@ -102,6 +107,7 @@ def recover(site: Site, *, lock: MachineLock | None = None, quiet: bool = False)
         found.busy = True
         _deliver(site, found)
         _look_round(site, found)
+        _reveal(site, found)
         _look_for_abandoned(site, found)
         return found
     try:
@@ -109,6 +115,7 @@ def recover(site: Site, *, lock: MachineLock | None = None, quiet: bool = False)
         _deliver(site, found)
         _look_round(site, found)
         _report_kept(site, found)
+        _reveal(site, found)
         _requeue(site, found)
         found.rescued += rescue(site)
         _look_for_abandoned(site, found)
@@ -184,6 +191,11 @@ def _is_reported(site: Site, note: AttemptRecord) -> bool:
     late = f"{note.job_id}.late-{note.token}"
     places = (paths.manifest(note.builder, note.job_id, note.attempt), paths.manifest(note.builder, late, 0))
     return any(view.read(place) is not None for place in places)
+
+
+def _reveal(site: Site, found: Recovery) -> None:
+    with contextlib.suppress(LedgerUnreachable):  # it stays sealed, and the next command tries again
+        found.revealed += [each.job_id for each in reveal_ready(site)]
 
 
 def _requeue(site: Site, found: Recovery) -> None:

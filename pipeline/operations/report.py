@@ -13,7 +13,8 @@ Ending = Literal["succeeded", "failed", "cancelled", "lost", "dead", "queued", "
 @dataclass(frozen=True)
 class Report:
     """One build. `ledger` counts the commits and pushes that it cost; `queued` jobs have not begun, or failed
-    and are tried again. It ran after the jobs of `depends_on`; `retries` are its limits by failure class.
+    and are tried again. It ran after the jobs of `depends_on`; `retries` are its limits by failure class. In
+    a `round` builders commit to what they made before any of them reveals it.
     """
 
     job_id: str
@@ -34,3 +35,4 @@ class Report:
     recipe: Recipe | None = None
     depends_on: list[str] = field(default_factory=list)
     retries: dict[str, int] = field(default_factory=dict)
+    round: str | None = None

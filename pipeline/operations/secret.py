@@ -1,7 +1,9 @@
 """Commit and reveal on this machine: a report is sealed, a commitment goes out, and the report later.
 
 The sealed report lies below `<work>/sealed/<job>.<attempt>/`, whole before the commitment is sent, so that no
-crash leaves a commitment that cannot be opened. A job that is in no round is not touched.
+crash leaves a commitment that cannot be opened. It stays there until what it says is revealed and signed: a
+crash in between leads to both being done again, and the ledger has each once
+(`tests/operations/test_reveals.py`). A job that is in no round is not touched.
 """
 
 from __future__ import annotations
@@ -11,10 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.coordination.rounds import read_round, still_committing
 from pipeline.edge.disk import flush_folder
 from pipeline.edge.plain_file import read_plain
 from pipeline.edge.signatures import Signer
-from pipeline.errors import FileFailed, NotFound
+from pipeline.errors import FileFailed, NotFound, PipelineError, PolicyInvalid
+from pipeline.operations import site as sites
 from pipeline.operations.attest import inputs_digest
 from pipeline.operations.policy import payloads
 from pipeline.operations.queue import find
@@ -22,6 +26,7 @@ from pipeline.operations.site import Site
 from pipeline.operations.trust import Signed, Trust, write_durably
 from pipeline.records.base import dump, load
 from pipeline.records.builds import Manifest
+from pipeline.records.decisions import View
 from pipeline.records.jobs import Job
 from pipeline.records.names import check_name
 from pipeline.records.rounds import Commitment, Opening
@@ -37,6 +42,23 @@ class Shown:
 
     job_id: str
     unwitnessed: list[str]
+
+
+def commits_first(trust: Trust, branch: str) -> bool:
+    """Says whether the policy that this machine trusts has a branch's builders commit before they reveal.
+
+    Without a policy no branch has. Raises PolicyInvalid and Outdated for one that cannot be believed, and for
+    one that was there before: taking that for none would have builders tell what they ought to keep.
+    """
+    try:
+        policy, _ = trust.policy()
+    except PolicyInvalid as exc:
+        if exc.reason != "no-policy":
+            raise
+        trust.note_absent("policy")
+        return False
+    rule = policy.branches.get(branch)
+    return rule is not None and rule.commit_and_reveal
 
 
 def open_round(site: Site, round_id: str, job_ids: Sequence[str]) -> dict[str, str]:
@@ -90,8 +112,12 @@ def seal(
 
 
 def reveal(site: Site, job_id: str) -> Shown:
-    """Publishes what this builder had committed to. Raises NotFound, Refused while others may commit."""
-    job, archive = find(site.state().view, check_name("job", job_id))
+    """Publishes what this builder had committed to, and signs it where this machine has a key.
+
+    Raises NotFound, Refused while others may commit.
+    """
+    view = site.state().view
+    job, archive = find(view, check_name("job", job_id))
     place = _place(site, job.id, job.attempt)
     opening = _kept(place, _OPENING)
     if opening is None:
@@ -99,9 +125,47 @@ def reveal(site: Site, job_id: str) -> Shown:
     found = {name: data for name in _NAMES if (data := _kept(place, name)) is not None}
     request = {"kind": "build.reveal", "job_id": job.id, "archive": archive}
     done = site.ask(request, payloads={_OPENING: opening, **found})
+    site.step("revealed")
+    if site.sign is not None:
+        site.sign(job.id)
+    site.step("signed")
     for each in place.parent.glob(f"{job.id}.*"):
         shutil.rmtree(each, ignore_errors=True)
-    return Shown(job.id, list(done.get("unwitnessed") or []))
+    its = read_round(view, job.id) if done.get("there") else None
+    again = its.revealed.get(site.builder) if its else None
+    return Shown(job.id, list(again.unwitnessed if again else done.get("unwitnessed") or []))
+
+
+def reveal_ready(site: Site) -> list[Shown]:
+    """Reveals and signs what is sealed here of rounds in which nobody can commit any more. Waits for nobody.
+
+    What cannot be revealed is said, and left for the next time. Raises LedgerError where the remote cannot be
+    read.
+    """
+    ids = sealed(site)
+    view = site.state().view if ids else None
+    shown = []
+    for id in ids:
+        if view is None or not is_ready(view, site.builder, id):
+            continue
+        try:
+            shown.append(reveal(site, id))
+        except NotFound:
+            continue  # another process of this builder was quicker
+        except PipelineError as exc:
+            site.say(f"What was built as {id} is not revealed: {exc.message} `invoke recover` tries again.")
+    return shown
+
+
+def is_ready(view: View, builder: str, job_id: str) -> bool:
+    """Says whether a builder has committed with a job to what it may reveal now."""
+    its = read_round(view, job_id)
+    return (
+        its is not None
+        and its.participants.get(builder) == job_id
+        and builder in its.committed
+        and not still_committing(its, sites.jobs(view).jobs)
+    )
 
 
 def sealed(site: Site) -> list[str]:

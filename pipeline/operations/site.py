@@ -67,7 +67,9 @@ class Site:
     seconds. `shows` marks a task that only shows: while the remote does not answer it settles for what this
     machine saw last, which is said, and `away` then holds why. With `variation` builds run in an environment
     that is another one on purpose. `seal` keeps a report back and returns a commitment to it, where this
-    machine has a key to sign with; `sign` signs what a build made, once it is reported, and raises nothing.
+    machine has a key to sign with, and `check_seal` raises what keeps it from that; `sign` signs what a build
+    made, once it is reported, and raises nothing. `commits_first` says of a branch whether the policy that
+    this machine trusts has its builders commit before they reveal.
     """
 
     settings: LocalSettings
@@ -89,7 +91,9 @@ class Site:
     shows: bool = False
     variation: Variation | None = None
     seal: Seal | None = None
+    check_seal: Callable[[], object] | None = None
     sign: Callable[[str], object] | None = None
+    commits_first: Callable[[str], bool] = field(default=lambda branch: False)
     away: LedgerUnreachable | None = None
 
     def ask(self, request: Mapping[str, Any], **options: Any) -> dict[str, Any]:

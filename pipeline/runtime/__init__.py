@@ -41,7 +41,7 @@ from pipeline.operations import site as sites
 from pipeline.operations.admission import admit
 from pipeline.operations.attest import attest_built
 from pipeline.operations.demo.perform import Theatre
-from pipeline.operations.secret import seal
+from pipeline.operations.secret import commits_first, seal
 from pipeline.operations.settings import LocalSettings, masked, resolve
 from pipeline.operations.site import Site
 from pipeline.operations.trust import Trust
@@ -233,11 +233,17 @@ def make_site(
         open_refs=lambda: make_refs(settings),
         least_interval=least_interval,
     )
-    if settings.signing_key:
-        site.seal = lambda *sealed: seal(
-            site, make_trust(), make_signer(settings.signing_key or "", "`signing_key`"), *sealed
-        )
-        site.sign = lambda job_id: _sign(site, settings.signing_key or "", job_id)
+    return entrust(site)
+
+
+def entrust(site: Site) -> Site:
+    """Gives a site what it signs and commits with, by its settings and the policy. Returns the same site."""
+    key = site.settings.signing_key
+    site.commits_first = lambda branch: commits_first(make_trust(), branch)
+    if key:
+        site.seal = lambda *sealed: seal(site, make_trust(), make_signer(key, "`signing_key`"), *sealed)
+        site.check_seal = lambda: make_trust().policy()
+        site.sign = lambda job_id: _sign(site, key, job_id)
     return site
 
 

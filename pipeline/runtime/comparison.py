@@ -28,6 +28,7 @@ from pipeline.records.builders import Builder
 from pipeline.records.comparison import Comparison
 from pipeline.runtime import (
     EMBEDDED_BUILDERS,
+    entrust,
     identify,
     make_refs,
     make_site,
@@ -89,11 +90,17 @@ def compare_builds_here(
     other first, if it was not yet.
     """
     site = make_site(say, live)
+
+    def become(name: str) -> Site:
+        return _become(site, name, live)
+
     embedded = site.settings.embedded
-    if build:
-        asked = build_everywhere(site, asked, others=not embedded)
+    if build and embedded:
+        asked = build_everywhere(site, asked, here=EMBEDDED_BUILDERS, become=become)
+    elif build:
+        asked = build_everywhere(site, asked)
     if embedded and len(asked.jobs) < 2:
-        make_up(site, asked, EMBEDDED_BUILDERS, lambda name: _become(site, name, live))
+        make_up(site, asked, EMBEDDED_BUILDERS, become)
     return compare_builds(site, asked, ways_to_builds(site))
 
 
@@ -115,7 +122,7 @@ def _become(site: Site, name: str, live: Callable[[Mapping[str, Any]], None] | N
     if name == EMBEDDED_BUILDERS[0]:
         return other
     work = site.settings.work.with_name(f"{site.settings.work.name}-{name}")
-    return replace(other, settings=replace(other.settings, work=work), variation=vary(name, work))
+    return entrust(replace(other, settings=replace(other.settings, work=work), variation=vary(name, work)))
 
 
 def ways_to_builds(site: Site) -> list[Reach]:

@@ -1,4 +1,6 @@
-"""A build that kills itself, `kill -9`, at a named point: `python -m tests.cluster.killed POINT BRANCH`.
+"""A build that kills itself, `kill -9`, at a named point.
+
+    python -m tests.cluster.killed POINT BRANCH [JOB | on=BUILDERS]
 
 A point is a name, with `#n` for its n-th time. Names come from the Site's own steps ("checked out"), from the
 ref store ("push": before it, "pushed": the server has applied it, its answer is not processed) and from the
@@ -74,7 +76,10 @@ def main() -> None:
         site.processes,
         Settings(author=site.builder, reducer=site.reducer),
     )
-    sys.exit(show_build(build(site, Order(branch=branch)), as_json=True))
+    more = next(iter(sys.argv[3:]), "")
+    on = more.removeprefix("on=") if more.startswith("on=") else None
+    order = Order(branch=branch, on=on, job=None if on else more or None)
+    sys.exit(show_build(build(site, order), as_json=True))
 
 
 if __name__ == "__main__":

@@ -201,9 +201,9 @@ class Host:
         """Starts `invoke` with these words, as a process of its own."""
         return self._start([*wrapper, sys.executable, "-m", "invoke", *words], env)
 
-    def start_killed(self, point: str, branch: str = BRANCH) -> subprocess.Popen[str]:
-        """Starts a build that kills itself at a named point (see `killed`)."""
-        return self._start([sys.executable, "-m", "tests.cluster.killed", point, branch], {})
+    def start_killed(self, point: str, branch: str = BRANCH, *more: str) -> subprocess.Popen[str]:
+        """Starts a build that kills itself at a named point: see `killed`, also for `more`."""
+        return self._start([sys.executable, "-m", "tests.cluster.killed", point, branch, *more], {})
 
     def _start(self, words: list[str], env: dict[str, str]) -> subprocess.Popen[str]:
         out = (self.folder / f"out{time.monotonic_ns()}").open("w+")
