@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from pipeline.compare import normalising
@@ -40,11 +40,7 @@ def explain(
     found = descend(one, two, artifact.name)
     done = Normalised() if found.unreadable else normalising.normalise(lines, found, values)
     leaves = [] if found.unreadable else _Explained(lines, found, done, values).leaves()
-    digests = artifact.left.sha256, artifact.right.sha256
-    for line, digest in zip(lines, digests, strict=True):
-        again = line.ask({"ask": "again", "files": [artifact.name]}).get("digests", {})
-        if not isinstance(again, dict) or again.get(artifact.name) != digest:
-            found.unreadable.append(f"{artifact.name} changed on {line.name} while it was compared")
+    found.unreadable += hash_again(artifact, lines)
     problem = "; ".join(found.unreadable[:3]) or None
     proved = done.sha256 is not None and done.names and not problem
     verdict = Verdict.INCOMPLETE if problem else Verdict.AGREE_NORMALISED if proved else Verdict.DIFFER
@@ -60,6 +56,19 @@ def explain(
             "rewrites": done.rewrites if proved else [],
         }
     )
+
+
+def hash_again(artifact: ComparedArtifact, lines: Sequence[Line]) -> list[str]:
+    """Hashes an artifact again; says in words on which side it is not what it was.
+
+    Raises ComparisonIncomplete.
+    """
+    told = []
+    for line, side in zip(lines, (artifact.left, artifact.right), strict=True):
+        again = line.ask({"ask": "again", "files": [artifact.name]}).get("digests", {})
+        if not isinstance(again, dict) or again.get(artifact.name) != side.sha256:
+            told.append(f"{artifact.name} changed on {line.name} while it was compared")
+    return told
 
 
 def causes_of(artifacts: Iterable[ComparedArtifact]) -> list[ComparedCause]:

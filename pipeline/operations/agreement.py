@@ -14,40 +14,28 @@ from pipeline.builds.environment import architecture
 from pipeline.builds.inputs import CHANGELOG, CONTROL, expected_packages
 from pipeline.builds.source import Resolved, Sources
 from pipeline.builds.tree import GitTree
-from pipeline.compare.environment import compare_surroundings, rank, values_of
-from pipeline.compare.explaining import causes_of, explain, normalisers_of
-from pipeline.compare.inputs import at, listed_lines, weigh_packages
-from pipeline.compare.manifests import Claimed, Judged, are_independent, judge_builds
-from pipeline.compare.verdicts import Stated
-from pipeline.compare.wire import Line, same_machine
+from pipeline.compare.inputs import at
+from pipeline.compare.manifests import Claimed
+from pipeline.compare.wire import Line
 from pipeline.edge.plain_file import read_plain
 from pipeline.errors import CommandFailed, ComparisonIncomplete, RecordInvalid, SourceError, UsageError
 from pipeline.operations import site as sites
 from pipeline.operations.choosing import Asked, choose
 from pipeline.operations.comparisons import keep
+from pipeline.operations.pairs import MOST_BUILDS, Looked, compare_pairs, equal_groups, named
 from pipeline.operations.places import Known, Place, place_of
 from pipeline.operations.queue import archived, manifest_path
 from pipeline.operations.rounds import insist_on_reveals
 from pipeline.operations.sides import hash_files, open_together, wire_of
 from pipeline.operations.site import Site
 from pipeline.records.base import load_json
-from pipeline.records.comparison import (
-    ComparedBuild,
-    ComparedGroup,
-    Comparison,
-    Difference,
-    Verdict,
-)
+from pipeline.records.comparison import Comparison
 from pipeline.records.decisions import View
 from pipeline.records.jobs import Job
 
-_DEPENDENCIES: Final = ("inputs", "dependencies")
-_PACKAGES: Final = ("environment", "packages")
 #: The largest list that is read of what lies beside artifacts.
 _LIST_BYTES: Final = 32 << 20
 _FAR_LIST_BYTES: Final = 8 << 20
-#: Which of several pairs is told about.
-_TELLING: Final = (Verdict.INCOMPARABLE, Verdict.DIFFER, Verdict.INCOMPLETE, Verdict.AGREE)
 
 
 @dataclass(frozen=True)
@@ -141,6 +129,10 @@ def compare_builds(site: Site, asked: Asked, ways: Sequence[Reach]) -> Compariso
     view = site.state().view
     jobs = choose(all_jobs(view), asked)
     insist_on_reveals(view, jobs)
+    if len(jobs) > MOST_BUILDS:
+        raise UsageError(
+            f"{len(jobs)} builds are too many at once: {MOST_BUILDS} at the most.", remedy="Name some: --job."
+        )
     sides = [_side(job, ways) for job in jobs]
     claimed = [_claimed(site, view, job) for job in jobs]
     control = _control(site, jobs[0], claimed)
@@ -149,30 +141,18 @@ def compare_builds(site: Site, asked: Asked, ways: Sequence[Reach]) -> Compariso
         lines = open_together([side.open for side in sides], stack, site.say)
         connecting = site.clock.boottime() - begun
         files = hash_files(lines, [side.root for side in sides])
-        one, two, judged = _most_telling(sides, lines, claimed, files, control)
-        artifacts = judged.artifacts
-        if judged.verdict() != Verdict.INCOMPARABLE:
-            values = values_of(claimed[one].manifest), values_of(claimed[two].manifest)
-            artifacts = [explain(each, lines[one], lines[two], site.say, values) for each in artifacts]
-        judged.artifacts = artifacts
-        left, right = claimed[one], claimed[two]
-        environment = _environment(sides[one], sides[two], left, right, judged)
+        builds = [
+            Looked(side.name, side.root, of, line, there, side.read)
+            for side, of, line, there in zip(sides, claimed, lines, files, strict=True)
+        ]
+        groups = equal_groups(builds, control)
+        first, *others = compare_pairs(builds, groups, control, site.say)
         wire = wire_of(lines, connecting)
     found = Comparison(
-        verdict=judged.verdict(),
+        **{name: getattr(first, name) for name in type(first).model_fields},
         scope="builds",
-        independent=are_independent(left.manifest, right.manifest),
-        left=f"{sides[one].name}, {sides[one].root}",
-        right=f"{sides[two].name}, {sides[two].root}",
-        artifacts=artifacts,
-        problems=_problems(judged, jobs[one]),
-        left_build=_build(jobs[one]),
-        right_build=_build(jobs[two]),
-        inputs=judged.weighed.differences,
-        environment=environment,
-        causes=causes_of(artifacts),
-        normalisers=normalisers_of(artifacts),
-        groups=_groups(jobs, files, judged.expected),
+        groups=named(builds, groups),
+        pairs=others,
         wire=wire,
         duration_seconds=site.clock.boottime() - begun,
     )
@@ -218,73 +198,3 @@ def _control(site: Site, job: Job, claimed: Sequence[Claimed]) -> list[str] | No
     except (SourceError, CommandFailed):
         site.say("Note: the source is not here, so which packages it makes is taken from the manifests.")
         return None
-
-
-def _most_telling(
-    sides: Sequence[Side],
-    lines: Sequence[Line],
-    claimed: Sequence[Claimed],
-    files: Sequence[Sequence[Stated]],
-    control: list[str] | None,
-) -> tuple[int, int, Judged]:
-    """Judges each build against one of the others; returns the pair that tells most, and what of it.
-
-    None of them is the right one: if any two differ, then one of them differs from the first as well.
-    """
-    found = []
-    for other in range(1, len(sides)):
-        pair = (sides[0], sides[other])
-        stated = [at(claimed[number].manifest, _DEPENDENCIES) for number in (0, other)]
-        lists: tuple[bytes | None, bytes | None] = (None, None)
-        if stated[0] != stated[1]:
-            name = "dependencies.txt"
-            lists = pair[0].read(name), pair[1].read(name)
-        judged = judge_builds(
-            claimed[0],
-            claimed[other],
-            (files[0], files[other]),
-            same_machine=same_machine(lines[0].machine, lines[other].machine),
-            control=control,
-            lists=lists,
-        )
-        found.append((_TELLING.index(judged.verdict()), other, judged))
-    _, other, judged = min(found, key=lambda each: each[:2])
-    return 0, other, judged
-
-
-def _problems(judged: Judged, job: Job) -> list[str]:
-    same = [f"both builds are {job.assigned_to}'s: that a builder agrees with itself proves nothing"]
-    return [*(same if judged.same_builder else []), *judged.problems, *judged.weighed.problems]
-
-
-def _build(job: Job) -> ComparedBuild:
-    return ComparedBuild(builder=job.assigned_to or "", job_id=job.id, commit=job.commit)
-
-
-def _environment(one: Side, two: Side, left: Claimed, right: Claimed, judged: Judged) -> list[Difference]:
-    """Returns what differs of the environment, the likeliest to be behind the leaves first."""
-    found = [*compare_surroundings(left.manifest, right.manifest), *judged.alone]
-    lists = [
-        listed_lines(side.manifest, _PACKAGES, place.read("packages.txt"))
-        for side, place in ((left, one), (right, two))
-        if at(left.manifest, _PACKAGES) != at(right.manifest, _PACKAGES)
-    ]
-    if len(lists) == 2 and lists[0] is not None and lists[1] is not None:
-        found += weigh_packages(lists[0], lists[1])
-    leaves = [leaf for artifact in judged.artifacts for leaf in artifact.leaves]
-    causes: dict[str, int] = {}
-    for leaf in leaves:
-        if leaf.cause:
-            causes[leaf.cause] = causes.get(leaf.cause, 0) + leaf.count
-    return rank(found, causes, leaves)
-
-
-def _groups(
-    jobs: Sequence[Job], files: Sequence[Sequence[Stated]], expected: Sequence[str]
-) -> list[ComparedGroup]:
-    """Puts builders whose expected packages are all the same, byte for byte, into one group."""
-    groups: dict[tuple[str | None, ...], list[str]] = {}
-    for job, there in zip(jobs, files, strict=True):
-        digests = {each.path: each.sha256 for each in there}
-        groups.setdefault(tuple(digests.get(name) for name in expected), []).append(job.assigned_to or "")
-    return [ComparedGroup(builders=names) for names in groups.values()]

@@ -75,6 +75,8 @@ class ComparedArtifact(Record):
 
     `normalisers`, `normalised_sha256` and `rewrites` are there with AGREE-NORMALISED alone: what makes both
     sides the same bytes, the SHA-256 of those bytes, and how each side came to them, the innermost first.
+    `told_in` are the jobs of the pair in which the same two contents are told already, of more than two
+    builds: there are the leaves, which are counted here.
     """
 
     name: Foreign
@@ -87,6 +89,7 @@ class ComparedArtifact(Record):
     normalisers: list[str] = Field(default_factory=list)
     normalised_sha256: str | None = None
     rewrites: list[Rewrite] = Field(default_factory=list)
+    told_in: list[JobId] = Field(default_factory=list)
 
 
 class ComparedCause(Record):
@@ -129,6 +132,23 @@ class ComparedGroup(Record):
     builders: list[BuilderName]
 
 
+class ComparedPair(Record):
+    """Two of more than two builds, told as the whole tells of the two that tell most."""
+
+    verdict: Verdict
+    independent: bool
+    left: Foreign
+    right: Foreign
+    left_build: ComparedBuild
+    right_build: ComparedBuild
+    artifacts: list[ComparedArtifact]
+    problems: list[Foreign] = Field(default_factory=list)
+    inputs: list[Difference] = Field(default_factory=list)
+    environment: list[Difference] = Field(default_factory=list)
+    causes: list[ComparedCause] = Field(default_factory=list)
+    normalisers: list[str] = Field(default_factory=list)
+
+
 class Wire(Record):
     """What travelled between here and the readers of both sides, with all that carries it.
 
@@ -148,7 +168,8 @@ class Comparison(Record):
     """The whole of a comparison. `scope` `files` says nothing about builds: no inputs are known.
 
     `independent` is false where nothing shows that two different machines made the two sides. `inputs` that
-    differ make the whole INCOMPARABLE; what is recorded of the `environment` may differ.
+    differ make the whole INCOMPARABLE; what is recorded of the `environment` may differ. Of more than two
+    builds it is about the two that tell most, `pairs` are all other two, and `groups` those that are equal.
     """
 
     verdict: Verdict
@@ -165,8 +186,15 @@ class Comparison(Record):
     causes: list[ComparedCause] = Field(default_factory=list)
     normalisers: list[str] = Field(default_factory=list)
     groups: list[ComparedGroup] = Field(default_factory=list)
+    pairs: list[ComparedPair] = Field(default_factory=list)
     wire: Wire
     duration_seconds: float
+
+    def each_pair(self) -> list[Comparison]:
+        """Returns this as comparisons of two builds each, the most telling first."""
+        alone = self.model_copy(update={"pairs": [], "groups": []})
+        told = [{name: getattr(pair, name) for name in type(pair).model_fields} for pair in self.pairs]
+        return [alone, *(alone.model_copy(update=each) for each in told)]
 
 
 class StatedEnvironment(Record):

@@ -16,17 +16,19 @@ from pipeline.builds.artifacts import Item, collect, new_manifest
 from pipeline.builds.environment import listing
 from pipeline.compare.bundle import STARTER
 from pipeline.compare.wire import Line
+from pipeline.console.comparison_words import places
 from pipeline.edge.conversation import LocalConversation
-from pipeline.errors import ComparisonIncomplete
+from pipeline.errors import ComparisonIncomplete, UsageError
 from pipeline.operations import comparisons
 from pipeline.operations.agreement import compare_builds, reach_here
 from pipeline.operations.choosing import Asked
 from pipeline.operations.overview import overview
+from pipeline.operations.pairs import MOST_BUILDS, MOST_LEAVES_OF_OTHERS
 from pipeline.operations.site import Site
 from pipeline.records.base import dump, load
 from pipeline.records.builds import Environment, Inputs, Manifest, Recipe, Toolchain
 from pipeline.records.comparison import Comparison, Verdict
-from tests.compare.test_descent import deb
+from tests.compare.test_descent import EARLY, LATE, deb, jar
 from tests.operations.conftest import WHEN, MakeSite
 
 NAMES = ["sample-a_1_all.deb", "sample-b_1_all.deb"]
@@ -254,6 +256,165 @@ def test_of_three_the_groups_are_told(
         "build1",
         "build2",
     )
+
+
+def several(make_site: MakeSite, root: Path, packages: Mapping[str, bytes], *which: str) -> Comparison:
+    """Compares builds of build1, build2 … whose second package is one of those."""
+    one = make_site("build1")
+    for number in range(3, len(which) + 1):
+        one.ask({"kind": "registry.set", "entry": {"name": f"build{number}"}})
+    for number, name in enumerate(which, 1):
+        build(make_site(f"build{number}"), root, f"job_{number}", both(packages["same"], packages[name]))
+    return compared(one, root)
+
+
+def jobs_of(found: Comparison) -> tuple[str, str]:
+    assert found.left_build is not None
+    assert found.right_build is not None
+    return found.left_build.job_id, found.right_build.job_id
+
+
+def test_one_that_dissents_is_held_against_each(
+    make_site: MakeSite, tmp_path: Path, packages: Mapping[str, bytes]
+) -> None:
+    """Of three the two that agree are told as well; the same two contents are gone into once."""
+    found = several(make_site, tmp_path, packages, "two", "one", "one")
+    assert [group.builders for group in found.groups] == [["build1"], ["build2", "build3"]]
+    assert {jobs_of(each): each.verdict for each in found.each_pair()} == {
+        ("job_1", "job_2"): Verdict.DIFFER,
+        ("job_1", "job_3"): Verdict.DIFFER,
+        ("job_2", "job_3"): Verdict.AGREE,
+    }
+    first, again = (each.artifacts[1] for each in found.each_pair()[:2])
+    assert any("./usr/share/sample/who" in leaf.path for leaf in first.leaves)
+    assert (again.told_in, again.leaves, again.leaves_omitted) == (["job_1", "job_2"], [], len(first.leaves))
+    assert (again.left, again.right) == (first.left, first.right)
+    assert found.each_pair()[2].causes == []
+    assert Comparison.model_validate(json.loads(dump(found))) == found
+
+
+def test_three_that_differ_are_three_pairs_with_leaves(
+    make_site: MakeSite, tmp_path: Path, packages: Mapping[str, bytes]
+) -> None:
+    """Each two of three different builds are gone into: no pair stands for another one."""
+    found = several(make_site, tmp_path, packages, "one", "two", "same")
+    assert [group.builders for group in found.groups] == [["build1"], ["build2"], ["build3"]]
+    pairs = found.each_pair()
+    assert [jobs_of(each) for each in pairs] == [("job_1", "job_2"), ("job_1", "job_3"), ("job_2", "job_3")]
+    assert {each.verdict for each in pairs} == {Verdict.DIFFER}
+    shown = [leaf for each in pairs for leaf in each.artifacts[1].leaves if leaf.path[-1].endswith("/who")]
+    assert len(shown) == 3
+    assert len({(leaf.left, leaf.right) for leaf in shown}) == 3
+    assert all(each.artifacts[1].told_in == [] for each in pairs)
+
+
+def test_two_and_two(make_site: MakeSite, tmp_path: Path, packages: Mapping[str, bytes]) -> None:
+    """Two against two: neither is right, four pairs differ in one way, told once, and two agree."""
+    found = several(make_site, tmp_path, packages, "one", "two", "one", "two")
+    assert [group.builders for group in found.groups] == [["build1", "build3"], ["build2", "build4"]]
+    pairs = {jobs_of(each): each for each in found.each_pair()}
+    assert len(pairs) == 6
+    agree = [at for at, each in pairs.items() if each.verdict == Verdict.AGREE]
+    assert agree == [("job_1", "job_3"), ("job_2", "job_4")]
+    assert found.verdict == Verdict.DIFFER
+    differ = [each.artifacts[1] for each in found.each_pair() if each.verdict == Verdict.DIFFER]
+    assert [each.told_in for each in differ] == [[], *[["job_1", "job_2"]] * 3]
+    assert {(each.left.sha256, each.right.sha256) for each in differ} == {
+        (differ[0].left.sha256, differ[0].right.sha256),
+        (differ[0].right.sha256, differ[0].left.sha256),
+    }
+    (kept,) = comparisons.kept(make_site("build1", "p2").state().view)
+    assert [group.builders for group in kept.groups] == [["build1", "build3"], ["build2", "build4"]]
+
+
+def test_what_is_proved_of_two_contents_is_proved_of_their_builds(
+    make_site: MakeSite, tmp_path: Path, packages: Mapping[str, bytes]
+) -> None:
+    """What makes two contents the same bytes does so for each two builds that have them, and is told once."""
+    (tmp_path / "jars").mkdir()
+    entries = [("a.txt", b"a"), ("b.txt", b"b")]
+    jars = {
+        name: deb(tmp_path / "jars", {"usr/share/java/a.jar": jar(entries, when)})
+        for name, when in (("early", EARLY), ("late", LATE))
+    }
+    found = several(make_site, tmp_path, {**packages, **jars}, "early", "late", "early")
+    assert {jobs_of(each): each.verdict for each in found.each_pair()} == {
+        ("job_1", "job_2"): Verdict.AGREE_NORMALISED,
+        ("job_2", "job_3"): Verdict.AGREE_NORMALISED,
+        ("job_1", "job_3"): Verdict.AGREE,
+    }
+    first, again = (each.artifacts[1] for each in found.each_pair()[:2])
+    assert "zip-times" in first.normalisers
+    assert (again.normalisers, again.normalised_sha256) == (first.normalisers, first.normalised_sha256)
+    assert again.told_in == ["job_1", "job_2"]
+    assert found.each_pair()[1].normalisers == found.normalisers
+
+
+def test_what_holds_of_one_host_is_not_said_of_another(
+    make_site: MakeSite, tmp_path: Path, packages: Mapping[str, bytes]
+) -> None:
+    """That a host's name is the cause is proved of the side whose own it is, not of its equal elsewhere."""
+    (tmp_path / "hosts").mkdir()
+    hosts = {}
+    for host in ("build1", "build2"):
+        told = jar([("git.properties", f"git.build.host={host}-host\ngit.branch=main\n".encode())])
+        hosts[host] = deb(tmp_path / "hosts", {"usr/share/java/a.jar": told})
+    found = several(make_site, tmp_path, {**packages, **hosts}, "build1", "build2", "build1")
+    pairs = {jobs_of(each): each for each in found.each_pair()}
+    assert pairs["job_1", "job_2"].verdict == Verdict.AGREE_NORMALISED
+    assert "value-host" in pairs["job_1", "job_2"].normalisers
+    other = pairs["job_2", "job_3"]
+    assert (other.verdict, other.artifacts[1].told_in) == (Verdict.DIFFER, [])
+    assert found.verdict == Verdict.DIFFER
+    assert jobs_of(found) == ("job_2", "job_3")
+
+
+def test_what_is_kept_is_bounded(make_site: MakeSite, tmp_path: Path, packages: Mapping[str, bytes]) -> None:
+    """Beside the first pair a thousand leaves of an artifact are kept, and the others are counted."""
+    (tmp_path / "many").mkdir()
+    many = {
+        word: deb(tmp_path / "many", {f"usr/share/sample/{n}": f"{word}{n}".encode() for n in range(1200)})
+        for word in ("a", "b", "c")
+    }
+    found = several(make_site, tmp_path, {**packages, **many}, "a", "b", "c")
+    counts = [(len(each.artifacts[1].leaves), places(each.artifacts[1])) for each in found.each_pair()]
+    assert counts[0][0] == counts[0][1] >= 1200
+    assert [kept for kept, _ in counts[1:]] == [MOST_LEAVES_OF_OTHERS] * 2
+    assert all(whole == counts[0][1] for _, whole in counts)
+
+
+def test_too_many_builds_are_refused(make_site: MakeSite) -> None:
+    """More builds than a record holds are refused before anything is hashed."""
+    one = make_site("build1")
+    for number in range(1, MOST_BUILDS + 2):
+        one.ask({"kind": "registry.set", "entry": {"name": f"b{number}"}})
+        start = {"kind": "job.start", "id": f"job_{number}", "branch": "main", "commit": COMMIT}
+        token = str(one.ask({**start, "builder": f"b{number}", "holder": one.holder()})["token"])
+        done = {"kind": "job.complete", "builder": f"b{number}", "job_id": f"job_{number}", "token": token}
+        one.ask({**done, "outcome": "succeeded"})
+    with pytest.raises(UsageError, match=f"{MOST_BUILDS + 1} builds are too many at once"):
+        compare_builds(one, Asked(), [])
+
+
+def test_of_equal_builds_the_inputs_decide_all_the_same(
+    make_site: MakeSite, tmp_path: Path, packages: Mapping[str, bytes]
+) -> None:
+    """A third of other inputs is incomparable with both that agree: that is told first, and of both."""
+    one = make_site("build1")
+    one.ask({"kind": "registry.set", "entry": {"name": "build3"}})
+    for number in (1, 2, 3):
+        more: dict[str, Any] = {"changes": {"maven_opts": "-Xmx2g"}} if number == 3 else {}
+        files = both(packages["same"], packages["one"])
+        build(make_site(f"build{number}"), tmp_path, f"job_{number}", files, **more)
+    found = compared(one, tmp_path)
+    told = {jobs_of(each): (each.verdict, [i.name for i in each.inputs]) for each in found.each_pair()}
+    assert told == {
+        ("job_1", "job_3"): (Verdict.INCOMPARABLE, ["recipe.maven_opts"]),
+        ("job_2", "job_3"): (Verdict.INCOMPARABLE, ["recipe.maven_opts"]),
+        ("job_1", "job_2"): (Verdict.AGREE, []),
+    }
+    assert found.verdict == Verdict.INCOMPARABLE
+    assert [group.builders for group in found.groups] == [["build1", "build2", "build3"]]
 
 
 def test_files_that_are_elsewhere_are_said_to_be(
