@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.coordination.counting import Case, Excluded, Rules
+from pipeline.coordination.pairs import agreeing
 from pipeline.coordination.promotion import Change, Ruling, changes, decide, not_allowed, restore
 from pipeline.coordination.trust import basis_of
 from pipeline.edge.plain_file import read_plain
@@ -133,6 +134,7 @@ def promote(site: Site, trust: Trust, promoter: Signer, order: Order, install: I
     LedgerError where the ledger does not answer.
     """
     view = site.state().view
+    order = replace(order, comparisons=agreeing(order.comparisons))
     job = find(view, check_name("job", order.job_id))[0] if order.job_id else own_job(site, view, None)[0]
     rules = rules_of(view, trust)
     normalisers = normalisers_of(order.comparisons)
