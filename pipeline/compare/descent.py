@@ -40,6 +40,9 @@ _FOLLOWS: Final = {
     "iso": frozenset({"layout", "second tree", "sectors", "path tables"}),
 }
 
+#: Properties that are not told where the content differs: that they are not among the leaves says nothing.
+FOLLOWING: Final = frozenset[str]().union(*_FOLLOWS.values())
+
 #: Kinds whose entries are lines: each that differs is told by itself.
 _LINES: Final = frozenset({"properties", "manifest", "class"})
 
