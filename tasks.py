@@ -461,6 +461,7 @@ def artifacts_verify(c: Context, id: str = "", json: bool = False) -> None:
         "job": "compare this job's build with the others' of its commit; or those of several, with commas",
         "branch": "compare the newest builds of this branch",
         "build": "have every builder that lacks it build it first, and wait",
+        "rebuild": "build what differs again, one thing changed at a time, to tell what makes the difference",
         "watch": "compare whenever there are new builds to compare, until Ctrl-C",
         "list": "list the comparisons that the ledger keeps instead",
         "timings": "set the times of stages and modules side by side instead",
@@ -480,6 +481,7 @@ def compare(
     job: str = "",
     branch: str = "",
     build: bool = False,
+    rebuild: bool = False,
     watch: bool = False,
     list: bool = False,
     timings: bool = False,
@@ -507,6 +509,7 @@ def compare(
     instead = {"--left": paths, "--environment": environment, "--list": list}
     insist_on_one({**instead, "--build": build, "--watch": watch, "--timings": timings})
     insist_on_one({**instead, "--commit, --job or --branch": asked != Asked()})
+    insist_on_one({**instead, "--rebuild": rebuild, "--watch": watch, "--timings": timings})
     if environment:
         sys.exit(show_environments(stating.compare_stated(site()), json))
     if list:
@@ -525,7 +528,7 @@ def compare(
             show_comparison(found, wanted.printed, files)
         return
     with screen() as seen:
-        found = runtime.compare_builds_here(asked, seen.say, seen.live, build=build)
+        found = runtime.compare_builds_here(asked, seen.say, seen.live, build=build, rebuild=rebuild)
     sys.exit(show_comparison(found, wanted.printed, files))
 
 

@@ -25,7 +25,8 @@ class Surroundings:
 
     `marker` is `<job>.<token>`, by which its processes are known. `path` is PATH without the stand-ins;
     `environment` says how mirrors are reached; `properties` are the substitutes' with `{loopback}` filled in.
-    `mounts`, `host` and `user` are what the build alone sees, where that is something else on purpose.
+    `mounts`, `host` and `user` are what the build alone sees, where that is something else on purpose;
+    `through` are the words of the programs that start it then.
     """
 
     marker: str
@@ -35,6 +36,7 @@ class Surroundings:
     mounts: tuple[tuple[str, str], ...] = ()
     host: str | None = None
     user: int | None = None
+    through: tuple[str, ...] = ()
 
 
 def has_packaging(tree: Path) -> bool:
@@ -45,12 +47,12 @@ def has_packaging(tree: Path) -> bool:
 def command(recipe: Recipe, workspace: Workspace, around: Surroundings) -> list[str]:
     """Returns the program and its arguments: the packaging, which runs Maven itself, or Maven alone."""
     if recipe.resumed_from is not None:
-        return ["fakeroot", "debian/rules", "binary"]
+        return [*around.through, "fakeroot", "debian/rules", "binary"]
     if recipe.packages and has_packaging(workspace.tree):
         # -d: builders have what the tree needs, not always under the names that it asks for.
-        return ["dpkg-buildpackage", "-d", "-b", "-uc", "-us"]
+        return [*around.through, "dpkg-buildpackage", "-d", "-b", "-uc", "-us"]
     repository = f"-Dmaven.repo.local={workspace.inside(workspace.repository)}"
-    return ["mvn", *_maven(recipe, workspace, around), repository, "install"]
+    return [*around.through, "mvn", *_maven(recipe, workspace, around), repository, "install"]
 
 
 def environment(recipe: Recipe, workspace: Workspace, around: Surroundings) -> dict[str, str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from pipeline.builds.commands import Surroundings
-from pipeline.builds.workspace import Place
+from pipeline.builds.workspace import Place, Workspace
 from pipeline.edge.mounts import probe_mounts
 from pipeline.records.builds import Environment, Recipe
 
@@ -22,16 +22,32 @@ _HOSTS: Final = "/etc/hosts"
 _TIMEZONE: Final = "Pacific/Kiritimati"
 #: A number that no system gives anybody by itself.
 _USER: Final = 54_321
+#: Lists every folder backwards. It lies over what it shows, so it is mounted where only the build sees it.
+_BACKWARDS: Final = (
+    'disorderfs --multi-user=no --sort-dirents=yes --reverse-dirents=yes -o nonempty "$0" "$1"'
+    " > /dev/null || exit; "
+    'cd "$1/${PWD##*/}" || exit; shift; exec "$@"'
+)
 
 
 @dataclass(frozen=True)
 class Variation:
-    """What is different. `user` and `host` are None where this machine does not allow it: `why` says so."""
+    """What is different. `user` and `host` are None where this machine does not allow it: `why` says so.
+
+    `number` is the user's. What else is None, or empty, is as the recipe and the machine have it: `locale`,
+    `umask`, the `processors` that a build may use, by number. With `backwards` every folder lists its files
+    in reverse; that takes disorderfs, and a tree that the build sees elsewhere than it lies.
+    """
 
     timezone: str
     user: str | None
     host: str | None
     why: str | None = None
+    number: int = _USER
+    locale: str | None = None
+    umask: str | None = None
+    processors: tuple[int, ...] = ()
+    backwards: bool = False
 
     def place(self, work: Path) -> Place | None:
         """Returns where builds lie: in their own folder, not at the path that every builder has.
@@ -46,23 +62,42 @@ class Variation:
     def of_recipe(self, recipe: Recipe) -> Recipe:
         """Returns a recipe for the other time zone. It is no input: a comparison counts it as environment."""
         environment = {**recipe.environment, "TZ": self.timezone}
-        return recipe.model_copy(update={"environment": environment, "timezone": self.timezone})
+        changes: dict[str, object] = {"timezone": self.timezone}
+        if self.locale is not None:
+            environment |= {"LC_ALL": self.locale, "LANG": self.locale}
+            changes["locale"] = self.locale
+        if self.umask is not None:
+            changes["umask"] = self.umask
+        return recipe.model_copy(update={**changes, "environment": environment})
 
-    def of_surroundings(self, around: Surroundings, folder: Path) -> Surroundings:
-        """Returns what a build is given; the files that it sees instead of the machine's lie in `folder`."""
-        if self.user is None or self.host is None:
-            return around
+    def of_surroundings(self, around: Surroundings, room: Workspace) -> Surroundings:
+        """Returns what a build is given; the files that it sees instead of the machine's lie in its room."""
+        lines = {}
+        environment = dict(around.environment)
+        if self.user is not None:
+            lines[_PASSWD] = f"{self.user}:x:{self.number}:{self.number}::/nonexistent:/bin/sh\n"
+            environment |= {"USER": self.user, "LOGNAME": self.user}
+        if self.host is not None:
+            lines[_HOSTS] = f"127.0.1.1 {self.host}\n"
         mounts = []
-        for target, line in (
-            (_PASSWD, f"{self.user}:x:{_USER}:{_USER}::/nonexistent:/bin/sh\n"),
-            (_HOSTS, f"127.0.1.1 {self.host}\n"),
-        ):
+        for target, line in lines.items():
             if Path(target).is_file():
-                own = folder / Path(target).name
+                own = room.root / Path(target).name
                 own.write_bytes(line.encode() + Path(target).read_bytes())
                 mounts.append((str(own), target))
-        environment = {**around.environment, "USER": self.user, "LOGNAME": self.user}
-        return replace(around, mounts=tuple(mounts), host=self.host, user=_USER, environment=environment)
+        through: list[str] = []
+        if self.processors:
+            through += ["taskset", "-c", ",".join(map(str, self.processors))]
+        if self.backwards:
+            through += ["sh", "-c", _BACKWARDS, str(room.output), room.inside(room.output)]
+        return replace(
+            around,
+            mounts=(*around.mounts, *mounts),
+            host=self.host,
+            user=None if self.user is None else self.number,
+            environment=environment,
+            through=tuple(through),
+        )
 
     def of_environment(self, seen: Environment | None) -> Environment | None:
         """Returns what a builder states of where it built, and that this was on purpose."""
@@ -70,7 +105,12 @@ class Variation:
             return None
         changes: dict[str, object] = {}
         if self.user is not None:
-            changes = {"user": self.user, "user_id": _USER, "host": self.host}
+            changes |= {"user": self.user, "user_id": self.number}
+        if self.host is not None:
+            changes["host"] = self.host
+        if self.processors:
+            changes["cores"] = len(self.processors)
+        changes |= {name: value for name in ("locale", "umask") if (value := getattr(self, name)) is not None}
         return seen.model_copy(update={**changes, "varied": sorted({"folder", "home", "timezone", *changes})})
 
 

@@ -41,15 +41,19 @@ _EMPTY_SETTINGS = "<settings/>\n"
 
 @dataclass(frozen=True)
 class Place:
-    """Where builds lie: `fixed`, at the path that every builder uses, or `why` not."""
+    """Where builds lie: `fixed`, at the path that every builder uses, or `why` not.
+
+    `at` is where a build sees its directory if it is `fixed`; another one only where it is made again.
+    """
 
     work: Path
     fixed: bool
     why: str | None = None
+    at: str = FIXED_ROOT
 
     def build_path(self, job: str, attempt: int) -> str:
         """Returns the path of the tree as the build sees it: for the recipe."""
-        root = FIXED_ROOT if self.fixed else str(self.work / "jobs" / f"{job}.{attempt}")
+        root = self.at if self.fixed else str(self.work / "jobs" / f"{job}.{attempt}")
         return f"{root}/{_TREE}"
 
 
@@ -59,6 +63,7 @@ class Workspace:
 
     root: Path
     fixed: bool
+    at: str = FIXED_ROOT
 
     @property
     def tree(self) -> Path:
@@ -97,12 +102,12 @@ class Workspace:
     @property
     def mounts(self) -> list[tuple[str, str]]:
         """What the build's processes get mounted."""
-        return [(str(self.root), FIXED_ROOT)] if self.fixed else []
+        return [(str(self.root), self.at)] if self.fixed else []
 
     def inside(self, path: Path) -> str:
         """Returns a path as the build sees it."""
         if self.fixed and path.is_relative_to(self.root):
-            return str(Path(FIXED_ROOT) / path.relative_to(self.root))
+            return str(Path(self.at) / path.relative_to(self.root))
         return str(path)
 
     def note(self, **facts: object) -> None:
@@ -168,7 +173,7 @@ def create(
 
 def make(place: Place, job: str, attempt: int) -> Workspace:
     """Makes the directory of one attempt, without a Maven repository. Raises as `create`."""
-    workspace = Workspace(place.work / "jobs" / f"{check_name('job', job)}.{attempt}", place.fixed)
+    workspace = Workspace(place.work / "jobs" / f"{check_name('job', job)}.{attempt}", place.fixed, place.at)
     with _said_when_full(workspace.root):
         try:
             workspace.root.mkdir(parents=True)
@@ -205,7 +210,7 @@ def _said_when_full(root: Path) -> Iterator[None]:
 
 def find(place: Place, job: str, attempt: int) -> Workspace | None:
     """Returns the directory of a former attempt, to go on in it; None when it is gone."""
-    workspace = Workspace(place.work / "jobs" / f"{check_name('job', job)}.{attempt}", place.fixed)
+    workspace = Workspace(place.work / "jobs" / f"{check_name('job', job)}.{attempt}", place.fixed, place.at)
     return workspace if workspace.tree.is_dir() else None
 
 

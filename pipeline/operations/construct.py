@@ -104,7 +104,7 @@ def construct(
                 f"{job.id}.{token}", prepared.found.path, stand_ins.environment, stand_ins.properties
             )
             if site.variation is not None:
-                around = site.variation.of_surroundings(around, room.root)
+                around = site.variation.of_surroundings(around, room)
             line = ProgressLine(site.say, report_progress, events.event, site.live)
             site.step("before the build")
             outcome = runner.build(

@@ -30,6 +30,22 @@ class Verdict(StrEnum):
     INCOMPLETE = "INCOMPLETE"
 
 
+class RebuiltLeaf(Record):
+    """What builds that were made again tell of one leaf.
+
+    `kind` `random`: two builds that were alike differ; `time-dependent`: by the moment at which each ran;
+    `host-dependent`: each side makes its own again; `transient`: all make the same now; `unstable`: one side
+    makes its own again and the other does not, or what is known contradicts itself. `makes` names what alone,
+    or `together`, gives one side what the other has, or is a `part` of it: what changes it, but not to that.
+    """
+
+    kind: Literal["random", "time-dependent", "host-dependent", "transient", "unstable", "unknown"]
+    makes: list[str] = Field(default_factory=list)
+    how: Literal["alone", "together", "part"] | None = None
+    evidence: Foreign
+    remedy: str | None = None
+
+
 class ComparedLeaf(Record):
     """One place where two sides differ: the names on the way to it, from the artifact to the entry.
 
@@ -37,7 +53,8 @@ class ComparedLeaf(Record):
     at `path` differ in it in the same way, when that is told of all of them together; `about` says that they
     were not counted but estimated. `left` and `right` are its values, as far as they can be shown. `cause` is
     None where nothing that is known explains it. `normalisers` made the bytes of its container equal, beside
-    what was done inside that, and so prove its cause; None where nothing did.
+    what was done inside that, and so prove its cause; None where nothing did. `rebuilt` is there where builds
+    were made again.
     """
 
     path: list[Foreign]
@@ -49,6 +66,7 @@ class ComparedLeaf(Record):
     cause: str | None = None
     evidence: str | None = None
     normalisers: list[str] | None = None
+    rebuilt: RebuiltLeaf | None = None
 
 
 class ComparedSide(Record):
@@ -149,6 +167,34 @@ class ComparedPair(Record):
     normalisers: list[str] = Field(default_factory=list)
 
 
+class Rebuild(Record):
+    """One build that was made again: of a side, with what was `changed` set to the value that is told.
+
+    `problem` says why it failed, or was not made; then it tells nothing.
+    """
+
+    name: Foreign
+    side: Literal["left", "right"]
+    changed: dict[str, Foreign] = Field(default_factory=dict)
+    problem: Foreign | None = None
+    duration_seconds: float = 0.0
+
+
+class Rebuilds(Record):
+    """The builds that were made again to tell what differing leaves depend on, in the order of their making.
+
+    `built` says in words what each of them built, `modules` which modules own what differs, as far as the
+    names of files tell. `not_varied` says of each thing that differs, or may, why no build had it as the
+    other side has it.
+    """
+
+    built: str
+    builds: list[Rebuild]
+    modules: list[str] = Field(default_factory=list)
+    not_varied: list[Foreign] = Field(default_factory=list)
+    notes: list[Foreign] = Field(default_factory=list)
+
+
 class Wire(Record):
     """What travelled between here and the readers of both sides, with all that carries it.
 
@@ -170,6 +216,7 @@ class Comparison(Record):
     `independent` is false where nothing shows that two different machines made the two sides. `inputs` that
     differ make the whole INCOMPARABLE; what is recorded of the `environment` may differ. Of more than two
     builds it is about the two that tell most, `pairs` are all other two, and `groups` those that are equal.
+    `rebuilds` is there where builds were made again.
     """
 
     verdict: Verdict
@@ -189,6 +236,7 @@ class Comparison(Record):
     pairs: list[ComparedPair] = Field(default_factory=list)
     wire: Wire
     duration_seconds: float
+    rebuilds: Rebuilds | None = None
 
     def each_pair(self) -> list[Comparison]:
         """Returns this as comparisons of two builds each, the most telling first."""

@@ -83,11 +83,12 @@ def compare_builds_here(
     live: Callable[[Mapping[str, Any]], None] | None = None,
     *,
     build: bool = False,
+    rebuild: bool = False,
 ) -> Comparison:
     """Compares what builders made of one commit, as far as it can be read from this machine.
 
     With `build` every builder builds it first. In the embedded default what one has made is built by the
-    other first, if it was not yet.
+    other first, if it was not yet. With `rebuild` what differs is built again, to tell what it depends on.
     """
     site = make_site(say, live)
 
@@ -101,7 +102,18 @@ def compare_builds_here(
         asked = build_everywhere(site, asked)
     if embedded and len(asked.jobs) < 2:
         make_up(site, asked, EMBEDDED_BUILDERS, become)
-    return compare_builds(site, asked, ways_to_builds(site))
+    ways = ways_to_builds(site)
+    found = compare_builds(site, asked, ways)
+    if not rebuild:
+        return found
+    # Only this comparison needs what builds need.
+    from pipeline.operations.rebuild import rebuild as again
+
+    return again(site, found, ways, _open_here)
+
+
+def _open_here(name: str) -> Line:
+    return open_line(Place(Path("/"), typed=name), read_there)
 
 
 def compare_job(site: Site, job_id: str | None) -> Comparison:
@@ -128,6 +140,6 @@ def _become(site: Site, name: str, live: Callable[[Mapping[str, Any]], None] | N
 def ways_to_builds(site: Site) -> list[Reach]:
     """Returns the ways to what builders made: this machine's own folder first, then over SSH."""
     return [
-        reach_here(site, lambda name: open_line(Place(Path("/"), typed=name), read_there)),
+        reach_here(site, _open_here),
         reach_far(known_builders(), lambda place: open_line(place, read_there)),
     ]

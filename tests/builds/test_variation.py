@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.builds.commands import Surroundings
 from pipeline.builds.variation import Variation, vary
-from pipeline.builds.workspace import FIXED_ROOT
+from pipeline.builds.workspace import FIXED_ROOT, Workspace
 from pipeline.edge.mounts import probe_mounts
 from pipeline.edge.supervisor import Supervised
 from pipeline.records.builds import Environment, Recipe
@@ -26,7 +26,7 @@ def test_a_build_sees_another_user_and_host(tmp_path: Path) -> None:
     varied = vary("build2", tmp_path)
     if varied.why is not None:
         pytest.skip(f"this machine has no namespaces for this user: {varied.why}")
-    around = varied.of_surroundings(Surroundings("test.1", "/usr/bin:/bin"), tmp_path)
+    around = varied.of_surroundings(Surroundings("test.1", "/usr/bin:/bin"), Workspace(tmp_path, fixed=False))
     output = bytearray()
     with Supervised(
         ["/usr/bin/python3", "-c", WHO], cwd="/", env={}, marker="test.vary", mounts=around.mounts,
@@ -42,7 +42,7 @@ def test_what_cannot_be_had_is_left_and_said(tmp_path: Path) -> None:
     """Without namespaces user and host stay, and nothing else is claimed; folder and zone still differ."""
     varied = vary("build2", tmp_path, lambda *words, **more: "a user namespace: Operation not permitted")
     around = Surroundings("test.1", "/usr/bin:/bin")
-    assert varied.of_surroundings(around, tmp_path) is around
+    assert varied.of_surroundings(around, Workspace(tmp_path, fixed=False)) == around
     stated = varied.of_environment(Environment(host="here", user="me"))
     assert stated is not None
     assert (stated.host, stated.user, stated.varied) == ("here", "me", ["folder", "home", "timezone"])
