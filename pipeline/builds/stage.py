@@ -59,12 +59,12 @@ class Stage:
     """What a machine is by itself, and why it cannot be something else. `mounts` and `apart` are None where a
     build can have mounts, and a user and a host name, of its own; else they say why not.
 
-    `locales` are those that are installed. Folders may be made below `grounds` alone.
+    `speaks` says whether a locale is installed. Folders may be made below `grounds` alone.
     """
 
     own: Values
     processors: tuple[int, ...]
-    locales: frozenset[str]
+    speaks: Callable[[str], bool]
     mounts: str | None
     apart: str | None
     backwards: str | None
@@ -74,7 +74,7 @@ class Stage:
         """Returns why a thing cannot have a value here, or None where it can."""
         if thing == "order":
             return self.backwards
-        if thing == "locale" and _spelled(value) not in self.locales:
+        if thing == "locale" and not self.speaks(value):
             return f"the locale {value} is not installed here"
         if thing in ("user", "host") and value != self.own.get(thing) and self.apart is not None:
             return self.apart
@@ -132,9 +132,9 @@ class Stage:
         return self.processors[:1] if len(self.processors) > 1 else ()
 
 
-def _spelled(locale: str) -> str:
-    """Returns a locale's name as programs compare it: `C.UTF-8` and `C.utf8` are one."""
-    return locale.lower().replace("-", "")
+def speaks(locale: str) -> bool:
+    """Says whether programs on this machine can use a locale."""
+    return not run(["locale"], env={**os.environ, "LC_ALL": locale}, check=False).errors
 
 
 def look(
@@ -159,6 +159,4 @@ def look(
         backwards = "disorderfs is not installed"
     elif mounts is not None or os.geteuid() != 0 or not os.access("/dev/fuse", os.W_OK):
         backwards = mounts or "disorderfs needs root and /dev/fuse"
-    listed = run(["locale", "-a"], check=False)
-    locales = frozenset(_spelled(name) for name in ("C", "POSIX", *listed.text.split()))
-    return Stage(values_of(own), processors, locales, mounts, apart, backwards, grounds)
+    return Stage(values_of(own), processors, speaks, mounts, apart, backwards, grounds)

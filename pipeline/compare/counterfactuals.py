@@ -44,7 +44,7 @@ THINGS: Final[Mapping[str, Thing]] = {
     "user": Thing("the user", "one user name, -Duser.name=…, or none at all"),
     "host": Thing("the host name", "one host name (a UTS namespace), or no host name at all"),
     "folder": Thing(
-        "the folder that is built in, with HOME",
+        "the folder",
         "one build path on both sides (`reproducible`, in a mount namespace); -ffile-prefix-map, -trimpath",
     ),
     "cores": Thing(

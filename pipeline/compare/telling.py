@@ -39,9 +39,24 @@ def rebuilt(leaf: ComparedLeaf, forms: Forms, names: tuple[str, str]) -> Rebuilt
         kind=found.kind.value,
         makes=list(found.makes),
         how=None if found.how is None else found.how.value,
+        text=_headline(found),
         evidence="; ".join(told),
         remedy=remedy,
     )
+
+
+def _headline(found: Ruling) -> str:
+    """Returns a ruling in a few words: `host-dependent: the umask makes it`."""
+    things = " and ".join(THINGS[each].words for each in found.makes)
+    if found.how is How.PART:
+        return f"{found.kind}: {things} {'change' if len(found.makes) > 1 else 'changes'} it"
+    if found.how is How.TOGETHER:
+        return f"{found.kind}: {things} make it together"
+    if found.how is How.ALONE:
+        return f"{found.kind}: {things.replace(' and ', ' or ')} makes it"
+    if found.kind is Kind.HOST:
+        return f"{found.kind}: not known what makes it"
+    return "not known" if found.kind is Kind.UNKNOWN else str(found.kind)
 
 
 def _seen(found: Ruling, forms: Forms, names: tuple[str, str]) -> Iterable[str]:
@@ -62,7 +77,8 @@ def _seen(found: Ruling, forms: Forms, names: tuple[str, str]) -> Iterable[str]:
         yield from _changes(found, forms, names)
     if found.kind is Kind.UNKNOWN:
         missing = [names[side] for side in (LEFT, RIGHT) if side not in steady]
-        yield f"not known of {' and '.join(missing)}, which was not built again twice"
+        yield f"not known of {' and '.join(missing)}, not built again twice"
+        yield from _changes(found, forms, names)
 
 
 def _again(form: Form, originals: tuple[Form, Form], side: int, names: tuple[str, str]) -> str:
@@ -107,7 +123,7 @@ def _changes(found: Ruling, forms: Forms, names: tuple[str, str]) -> Iterable[st
         if effect is Effect.NONE and len(change.things) == 1
         for thing in change.things
     )
-    if without:
+    if without and found.how is not How.ALONE:
         yield f"no effect: {', '.join(dict.fromkeys(without))}"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from pipeline.console.comparison_rebuilt import built, findings, remarks, where
 from pipeline.console.comparison_words import (
     by_attention,
     counted,
@@ -106,6 +107,7 @@ def _lines(found: Comparison) -> Iterator[str]:
     yield from _differences(found, "Inputs that differ", found.inputs)
     yield from _artifacts(found)
     yield from _causes(found)
+    yield from _rebuilt(found)
     yield from _differences(found, "Environment", found.environment)
     if found.normalisers:
         told = ", ".join(code(name) for name in found.normalisers[:_MOST_ROWS])
@@ -171,6 +173,27 @@ def _causes(found: Comparison) -> Iterator[str]:
     unknown = unexplained(found)
     if unknown:
         yield f"| **nothing known** | {unknown:,} | | |"
+
+
+def _rebuilt(found: Comparison) -> Iterator[str]:
+    if found.rebuilds is None:
+        return
+    yield from ("", "### Built again", "")
+    told = findings(found)
+    if told:
+        yield from ("| what | places | where | what was seen | what to do |", "|---|--:|---|---|---|")
+    for each in told[:_MOST_ROWS]:
+        cells = [
+            prose(each.told.text, in_table=True),
+            f"{each.count:,}",
+            code(where(each), in_table=True),
+            prose(each.told.evidence, in_table=True),
+            prose(each.told.remedy, in_table=True) if each.told.remedy else "nothing known",
+        ]
+        yield f"| {' | '.join(cells)} |"
+    yield ""
+    yield from (f"- ⚠️ {prose(built(each))}" for each in found.rebuilds.builds if each.problem)
+    yield from (f"- {prose(remark)}" for remark in remarks(found))
 
 
 def _differences(found: Comparison, title: str, differences: Sequence[Difference]) -> Iterator[str]:

@@ -16,6 +16,7 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
+from pipeline.console.comparison_rebuilt import with_evidence
 from pipeline.console.comparison_sections import aside, jump, plain, tag
 from pipeline.console.comparison_words import (
     by_attention,
@@ -194,7 +195,7 @@ def _place(branch: Branch, named: dict[str, int]) -> list[Any]:
             visible(headline(leaf)),
             [None if value is None else visible(value) for value in (leaf.left, leaf.right)],
             None if leaf.cause is None else named[leaf.cause],
-            visible(leaf.evidence or ""),
+            visible(with_evidence(leaf)),
         ]
         for leaf in branch.leaves
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from pipeline.console.comparison_rebuilt import built, findings, remarks, where
 from pipeline.console.comparison_words import (
     by_attention,
     cause_numbers,
@@ -44,6 +45,7 @@ def jump(found: Comparison) -> str:
     parts = {
         "differs": "What differs" if any(map(places, found.artifacts)) else "Artifacts",
         "why": "Why, and what to do" if causes(found) else "",
+        "rebuilt": "Built again" if found.rebuilds is not None else "",
         "inputs": "Inputs" if inputs(found) else "",
         "environment": "Environment" if environment(found) else "",
     }
@@ -91,11 +93,43 @@ def _cause(found: Comparison, cause: ComparedCause, number: int) -> str:
     return f"<li>{''.join(lines)}</li>"
 
 
+def rebuilt(found: Comparison) -> str:
+    """Returns what building again told, if builds were made again."""
+    if found.rebuilds is None:
+        return ""
+    items = []
+    for each in findings(found):
+        lines = [
+            f"<h3>{tag('span', each.told.text, 'cause')}"
+            f'<span class="of">{many(each.count, "place")}</span></h3>',
+            tag("p", where(each), "of"),
+            f"<p>{sentence(each.told.evidence)}</p>",
+        ]
+        if each.told.remedy:
+            lines.append(f'<p class="remedy"><b>To do:</b> {sentence(each.told.remedy)}</p>')
+        items.append(f"<li>{''.join(lines)}</li>")
+    told = "".join(tag("p", remark, "of") for remark in remarks(found))
+    builds = "".join(f"<li>{tag('span', built(each), 'text')}</li>" for each in found.rebuilds.builds)
+    return (
+        '<section aria-labelledby="rebuilt"><h2 id="rebuilt">Built again</h2>'
+        f'<ul class="why">{"".join(items)}</ul>{told}'
+        f"<details><summary>{many(len(found.rebuilds.builds), 'build')}</summary>"
+        f'<ol class="names">{builds}</ol></details></section>'
+    )
+
+
 def aside(found: Comparison) -> str:
     """Returns all that stands beside the tree. Inputs that differ come first: nothing else counts then."""
-    parts = [causes(found), inputs(found), environment(found), normalisers(found), facts(found)]
+    parts = [
+        causes(found),
+        rebuilt(found),
+        inputs(found),
+        environment(found),
+        normalisers(found),
+        facts(found),
+    ]
     if found.inputs:
-        parts[0], parts[1] = parts[1], parts[0]
+        parts.insert(0, parts.pop(2))
     return "\n".join(filter(None, parts))
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from pipeline.console.comparison_rebuilt import built, findings, remarks, where
 from pipeline.console.comparison_words import (
     Sided,
     by_attention,
@@ -53,6 +54,7 @@ def comparison_lines(found: Comparison, columns: int | None) -> Iterator[Line]:
         yield from _section("Environment")
         yield [Span("  the same on both sides, as far as it is recorded")]
     yield from _causes(found, columns)
+    yield from _rebuilt(found, columns)
     if found.normalisers:
         yield from _section("Normalisers")
         yield from _paragraph(", ".join(found.normalisers), 2, columns)
@@ -92,6 +94,8 @@ def _branch(found: Comparison, branch: Branch, depth: int, columns: int | None) 
         line = [Span(indent), Span("≠ ", "bad"), Span(headline(leaf))]
         if leaf.cause is not None:
             line.append(Span(f"  [{leaf.cause}]", "explained"))
+        if leaf.rebuilt is not None:
+            line.append(Span(f"  {leaf.rebuilt.text}", "explained"))
         yield line
         if leaf.left is not None or leaf.right is not None:
             yield from _values(values(found, leaf.left, leaf.right), indent + "    ", columns)
@@ -163,6 +167,23 @@ def _cause(cause: ComparedCause, columns: int | None) -> Iterator[Line]:
         yield from _paragraph(f"normalised by {', '.join(cause.normalisers)}", 4, columns, "quiet")
     if cause.remedy:
         yield from _paragraph(f"→ {cause.remedy}", 4, columns, "good")
+
+
+def _rebuilt(found: Comparison, columns: int | None) -> Iterator[Line]:
+    if found.rebuilds is None:
+        return
+    yield from _section("Built again")
+    for each in findings(found):
+        yield [Span("  "), Span(each.told.text, "explained"), Span(f"  {many(each.count, 'place')}")]
+        yield from _paragraph(where(each), 4, columns, "quiet")
+        yield from _paragraph(each.told.evidence, 4, columns)
+        if each.told.remedy:
+            yield from _paragraph(f"→ {each.told.remedy}", 4, columns, "good")
+    for one in found.rebuilds.builds:
+        if one.problem:
+            yield from _paragraph(built(one), 2, columns, "lacking")
+    for remark in remarks(found):
+        yield from _paragraph(remark, 2, columns, "quiet")
 
 
 def _last(found: Comparison, columns: int | None) -> Iterator[Line]:

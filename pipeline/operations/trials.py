@@ -326,18 +326,22 @@ class _Run:
                     suspects.append(thing)
                 else:
                     not_varied.append(f"{THINGS[thing].words}: {why}")
-        not_varied.append("the clock: it is not set; what tells its own hour is recognised by that")
+        not_varied.append("the clock: no build is given another; what tells its own hour is known by that")
         why = self._maker.why_not("order", "")
         if why is None:
             suspects.append("order")
         else:
             not_varied.append(f"{THINGS['order'].words}: {why}")
         environments = [each.environment for each in self._originals]
-        others = [
-            name for name in NOT_VARIED if getattr(environments[0], name) != getattr(environments[1], name)
-        ]
+        others = [name for name in NOT_VARIED if _own(environments[0], name) != _own(environments[1], name)]
         not_varied += [f"{name}: differs, and stays this machine's own" for name in others]
         return suspects, (stated[LEFT], stated[RIGHT]), not_varied
+
+
+def _own(environment: Environment, name: str) -> object:
+    """Returns what a machine has of a property; of PATH, without the folder that each build has in front."""
+    value = getattr(environment, name)
+    return value.partition(":")[2] if name == "path" and value else value
 
 
 def _digests(line: Line, root: str) -> dict[str, str | None]:

@@ -99,6 +99,10 @@ class Workshop:
             self._site.settings, work=self._folder, artifacts=self._folder / "made" / str(self._count)
         )
         site = replace(self._site, settings=settings, variation=variation, seal=None, sign=None)
+        if variation.backwards and not place.fixed:
+            # What lists files backwards would lie over itself.
+            problem = "the order of files can be reversed only where the build sees another folder"
+            return Made(None, problem, begun, begun, 0.0)
         failure: Failure | None = None
         kept: Path | None = None
         with _mount_point(place):
@@ -115,10 +119,9 @@ class Workshop:
             raise Interrupted(f"The rebuild was {why}." if "interrupted" in why else "Interrupted.")
         with suppress(OSError, PipelineError):
             workspace.remove(place.work / "jobs" / f"{self._job.id}.{self._job.attempt}")
-        problem = None if kept else _words(failure)
         return Made(
             kept,
-            problem,
+            None if kept else _words(failure),
             begun,
             clock.now(),
             clock.boottime() - started,

@@ -37,11 +37,13 @@ class RebuiltLeaf(Record):
     `host-dependent`: each side makes its own again; `transient`: all make the same now; `unstable`: one side
     makes its own again and the other does not, or what is known contradicts itself. `makes` names what alone,
     or `together`, gives one side what the other has, or is a `part` of it: what changes it, but not to that.
+    `text` says it in words, and `evidence` what was seen.
     """
 
     kind: Literal["random", "time-dependent", "host-dependent", "transient", "unstable", "unknown"]
     makes: list[str] = Field(default_factory=list)
     how: Literal["alone", "together", "part"] | None = None
+    text: str
     evidence: Foreign
     remedy: str | None = None
 
