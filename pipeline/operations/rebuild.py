@@ -24,10 +24,11 @@ from pipeline.operations.trials import Original, differing, explain_by_building
 from pipeline.operations.workshop import Maker, open_workshop
 from pipeline.records.base import dump_json, load
 from pipeline.records.builds import Manifest
-from pipeline.records.comparison import ComparedBuild, Comparison, Verdict
+from pipeline.records.comparison import Comparison, Verdict
 from pipeline.records.decisions import View
 from pipeline.records.jobs import Job
 
+Find = Callable[[Site, Comparison, Sequence[Reach]], tuple[Original, Original]]
 OpenMaker = Callable[[Site, Job, Manifest, Callable[[], str | None]], AbstractContextManager[Maker]]
 
 
@@ -37,6 +38,7 @@ def rebuild(
     ways: Sequence[Reach],
     open_folder: Callable[[str], Line],
     open_maker: OpenMaker = open_workshop,
+    find_originals: Find | None = None,
 ) -> Comparison:
     """Returns a comparison with what building again tells of its leaves, and keeps it so.
 
@@ -46,8 +48,7 @@ def rebuild(
     if found.verdict == Verdict.INCOMPARABLE or not differing(found):
         site.say(_nothing(found))
         return found
-    view = site.state().view
-    originals = [_original(site, view, build.job_id, ways) for build in _builds(found)]
+    originals = (find_originals or originals_of)(site, found, ways)
     own = next((each for each in originals if each.here), None)
     if own is None:
         names = " and ".join(str(each.side.job.assigned_to) for each in originals)
@@ -62,7 +63,7 @@ def rebuild(
         _holding(site),
         open_maker(builder, own.side.job, own.manifest, stop.reason) as maker,
     ):
-        told = explain_by_building(site, found, (originals[0], originals[1]), maker, open_folder)
+        told = explain_by_building(site, found, originals, maker, open_folder)
     keep(site, told, [each.side.job for each in originals])
     return told
 
@@ -75,8 +76,14 @@ def _nothing(found: Comparison) -> str:
     return "Nothing was built again: there is no place that is known to differ."
 
 
-def _builds(found: Comparison) -> list[ComparedBuild]:
-    return [each for each in (found.left_build, found.right_build) if each is not None]
+def originals_of(site: Site, found: Comparison, ways: Sequence[Reach]) -> tuple[Original, Original]:
+    """Finds the builds that were compared, by the ledger's jobs. Raises ComparisonIncomplete, NotFound."""
+    assert found.left_build is not None
+    assert found.right_build is not None
+    view = site.state().view
+    builds = found.left_build, found.right_build
+    one, two = (_original(site, view, each.job_id, ways) for each in builds)
+    return one, two
 
 
 def _original(site: Site, view: View, job_id: str, ways: Sequence[Reach]) -> Original:
