@@ -24,7 +24,7 @@ pytestmark = [
 ]
 
 
-def invoke(home: Path, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
+def invoke(home: Path, *words: str, seconds: float = 500, **more: str) -> subprocess.CompletedProcess[str]:
     """Runs one task in the checkout, as a process of its own."""
     environment = {
         **os.environ,
@@ -34,7 +34,7 @@ def invoke(home: Path, *words: str, **more: str) -> subprocess.CompletedProcess[
         **more,
     }
     words = (sys.executable, "-m", "invoke", *words)
-    return subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500)
+    return subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=seconds)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,8 @@
 
 A thing is named where changing it alone gives what the other side has, and nothing that is known speaks
 against it; then where several do so together, each of which changes the leaf; then where it changes the leaf
-to something else. What does not fit has no name: `unknown` and `unstable` are answers.
+to something else, which repetition does not. What does not fit has no name: `unknown` and `unstable` are
+answers.
 """
 
 from __future__ import annotations
@@ -54,6 +55,10 @@ THINGS: Final[Mapping[str, Thing]] = {
         "the order in which folders list their files", "sort what is listed; tar --sort=name, LC_ALL=C"
     ),
 }
+
+
+#: Where nothing is stated of a thing, builds that are made again may all have it alike, as the first had not.
+UNRECORDED: Final = frozenset({"order"})
 
 
 class Kind(StrEnum):
@@ -145,6 +150,8 @@ def rule(forms: Forms) -> Ruling:
     kind = _kind(forms)
     if kind in (Kind.RANDOM, Kind.TRANSIENT) and forms.dated:
         return Ruling(Kind.TIME, ("clock",), How.ALONE)
+    if kind in (Kind.TRANSIENT, Kind.UNKNOWN) and (parts := _parts(forms)):
+        return Ruling(kind, _in_order(parts), How.PART)
     if kind is not Kind.HOST:
         return Ruling(kind)
     for how, found in (
@@ -153,8 +160,12 @@ def rule(forms: Forms) -> Ruling:
         (How.PART, _parts(forms)),
     ):
         if found:
-            return Ruling(kind, tuple(each for each in THINGS if each in found), how)
+            return Ruling(kind, _in_order(found), how)
     return Ruling(kind)
+
+
+def _in_order(things: Collection[str]) -> tuple[str, ...]:
+    return tuple(each for each in THINGS if each in things)
 
 
 def _kind(forms: Forms) -> Kind:
@@ -258,7 +269,7 @@ def next_change(
     are the changes that were tried, also without success. Of a side that can, first everything at once where
     the other cannot: what then stays as it is depends on nothing that can be changed. Then one at a time,
     until each leaf has its thing; then together what changed a leaf without giving the other's; and what is
-    named the other way round.
+    named the other way round. What is transient may still depend on what is not recorded.
     """
     side = LEFT if here[LEFT] else RIGHT
     if not here[side]:
@@ -280,6 +291,11 @@ def next_change(
         )
         if len(parts) > 1 and Change(side, parts) not in made:
             return Change(side, parts)
+    for thing in suspects:
+        change = Change(side, frozenset({thing}))
+        transient = (_kind(each) is Kind.TRANSIENT and each.steady(side) is not None for each in every)
+        if thing in UNRECORDED and change not in made and any(transient):
+            return change
     return _confirming(every, here, made)
 
 

@@ -24,6 +24,7 @@ from pipeline.records.comparison import ComparedLeaf, RebuiltLeaf
 
 #: What of a build's own file names tells the module: `cloud-api-4.21.0.0.jar`.
 _ARCHIVE: Final = re.compile(r"\.(?:jar|war|zip|tar|tgz|gz|whl)$")
+_NAMES: Final = {Kind.UNKNOWN: "not known"}
 
 
 def rebuilt(leaf: ComparedLeaf, forms: Forms, names: tuple[str, str]) -> RebuiltLeaf:
@@ -49,14 +50,15 @@ def _headline(found: Ruling) -> str:
     """Returns a ruling in a few words: `host-dependent: the umask makes it`."""
     things = " and ".join(THINGS[each].words for each in found.makes)
     if found.how is How.PART:
-        return f"{found.kind}: {things} {'change' if len(found.makes) > 1 else 'changes'} it"
+        kind = _NAMES.get(found.kind, found.kind)
+        return f"{kind}: {things} {'change' if len(found.makes) > 1 else 'changes'} it"
     if found.how is How.TOGETHER:
         return f"{found.kind}: {things} make it together"
     if found.how is How.ALONE:
         return f"{found.kind}: {things.replace(' and ', ' or ')} makes it"
     if found.kind is Kind.HOST:
         return f"{found.kind}: not known what makes it"
-    return "not known" if found.kind is Kind.UNKNOWN else str(found.kind)
+    return str(_NAMES.get(found.kind, found.kind))
 
 
 def _seen(found: Ruling, forms: Forms, names: tuple[str, str]) -> Iterable[str]:
@@ -68,6 +70,7 @@ def _seen(found: Ruling, forms: Forms, names: tuple[str, str]) -> Iterable[str]:
         yield f"two builds on {' and two on '.join(shaky)} differ from each other"
     if found.kind is Kind.TRANSIENT:
         yield _transient(forms, names, steady)
+        yield from _changes(found, forms, names) if found.makes else ()
         return
     for side in steady if found.kind is not Kind.TIME else ():
         known = [each for each in forms.repeats[side] if each is not None]

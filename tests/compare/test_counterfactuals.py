@@ -151,14 +151,18 @@ def test_what_makes_it_follows_from_the_changes(
     ("told", "changed", "expected"),
     [
         (("a", "b", "aa", ""), {change(0, X): "b"}, Ruling(Kind.HOST, (X,), How.ALONE)),
-        (("a", "b", "aa", ""), {change(0, X): "c"}, Ruling(Kind.UNKNOWN)),
+        (("a", "b", "aa", ""), {change(0, X): "c"}, Ruling(Kind.UNKNOWN, (X,), How.PART)),
+        (("a", "b", "aa", "aa"), {change(0, X): "a"}, Ruling(Kind.TRANSIENT)),
+        (("a", "b", "aa", "aa"), {change(0, "order"): "c"}, Ruling(Kind.TRANSIENT, ("order",), How.PART)),
+        (("a", "b", "aa", "aa"), {change(0, "order"): "b"}, Ruling(Kind.TRANSIENT, ("order",), How.PART)),
+        (("a", "b", "bb", ""), {change(0, "order"): "c"}, Ruling(Kind.TRANSIENT, ("order",), How.PART)),
         (("a", "b", "aa", ""), {change(0, X, Y): "b"}, Ruling(Kind.HOST)),
         (("a", "b", "", "bb"), {change(1, X): "a"}, Ruling(Kind.HOST, (X,), How.ALONE)),
         (("a", "b", "cc", ""), {change(0, X): "b"}, Ruling(Kind.UNKNOWN)),
-        (("a", None, "aa", ""), {change(0, X): "b"}, Ruling(Kind.UNKNOWN)),
+        (("a", None, "aa", ""), {change(0, X): "b"}, Ruling(Kind.UNKNOWN, (X,), How.PART)),
         (("a", "b", "ac", "bd"), {change(0, X): "b"}, Ruling(Kind.RANDOM)),
         (("a", "b", "aa", "bd"), {change(0, X): "b"}, Ruling(Kind.UNSTABLE)),
-        (("a", "b", "cc", "cc"), {change(0, X): "b"}, Ruling(Kind.TRANSIENT)),
+        (("a", "b", "cc", "cc"), {change(0, X): "b"}, Ruling(Kind.TRANSIENT, (X,), How.PART)),
         (("a", "b", "a", "b"), {change(0, X): "b"}, Ruling(Kind.UNKNOWN)),
     ],
 )
@@ -258,6 +262,14 @@ def test_what_depends_on_nothing_that_can_be_changed_costs_one_build() -> None:
     assert rule(after).kind is Kind.UNKNOWN
 
 
+def test_what_is_transient_may_depend_on_what_nobody_recorded() -> None:
+    """The order of files is in no manifest: what is built again has it alike, so it is tried alone."""
+    found = forms("a", "b", "aa", "aa")
+    order = change(LEFT, "order")
+    assert next_change([found], (*SUSPECTS, "order"), HERE, []) == order
+    assert next_change([replace(found, changed={order: "c"})], (*SUSPECTS, "order"), HERE, [order]) is None
+
+
 @pytest.mark.parametrize(
     ("told", "here"),
     [
@@ -294,7 +306,8 @@ def test_chance_and_failures_never_make_a_name(data: st.DataObject) -> None:
     if not found.makes:
         assert found.how is None
         return
-    assert found.kind is Kind.HOST
+    assert found.kind is Kind.HOST or found.how is How.PART
+    assert found.kind in (Kind.HOST, Kind.TRANSIENT, Kind.UNKNOWN)
     behind = [
         each
         for each, form in changed.items()
