@@ -465,11 +465,13 @@ def artifacts_verify(c: Context, id: str = "", json: bool = False) -> None:
         "watch": "compare whenever there are new builds to compare, until Ctrl-C",
         "list": "list the comparisons that the ledger keeps instead",
         "timings": "set the times of stages and modules side by side instead",
+        "show": "show what differs: of 5 files, of so many, or of those with this in their path",
         "environment": "compare what builders state of their environments, before any build",
         "markdown": "file for a report that fits a message or a pull request; '-' prints it instead of text",
         "html": "file for a report as one page for a browser; '-' prints it instead of text",
         "json": JSON,
     },
+    optional=["show"],
     auto_shortflags=False,  # -h is help
 )
 @told
@@ -485,6 +487,7 @@ def compare(
     watch: bool = False,
     list: bool = False,
     timings: bool = False,
+    show: str = "",
     environment: bool = False,
     markdown: str = "",
     html: str = "",
@@ -494,6 +497,7 @@ def compare(
 
     With --left and --right it says so of two folders or files, of which nothing else is known.
     """
+    from pipeline.compare.showing import wanted as shown_leaves
     from pipeline.console.comparison import reports_wanted, show_comparison
     from pipeline.console.environment import show_environments, show_timings
     from pipeline.console.input import insist_on_one, words
@@ -510,6 +514,9 @@ def compare(
     insist_on_one({**instead, "--build": build, "--watch": watch, "--timings": timings})
     insist_on_one({**instead, "--commit, --job or --branch": asked != Asked()})
     insist_on_one({**instead, "--rebuild": rebuild, "--watch": watch, "--timings": timings})
+    for other, given in {**instead, "--watch": watch, "--timings": timings}.items():
+        insist_on_one({other: given and other != "--left", "--show": bool(show)})
+    displays = shown_leaves(show)
     if environment:
         sys.exit(show_environments(stating.compare_stated(site()), json))
     if list:
@@ -521,14 +528,16 @@ def compare(
     wanted = reports_wanted(json, markdown=markdown, html=html)
     files = {form: OutputFile(place).write for form, place in wanted.files.items()}
     if paths:
-        sys.exit(show_comparison(runtime.compare_here(left, right, say), wanted.printed, files))
+        sys.exit(show_comparison(runtime.compare_here(left, right, say, displays), wanted.printed, files))
     collect_from_now_on()
     if watch:
         for found in runtime.watch_builds(asked, say):
             show_comparison(found, wanted.printed, files)
         return
     with screen() as seen:
-        found = runtime.compare_builds_here(asked, seen.say, seen.live, build=build, rebuild=rebuild)
+        found = runtime.compare_builds_here(
+            asked, seen.say, seen.live, build=build, rebuild=rebuild, shown=displays
+        )
     sys.exit(show_comparison(found, wanted.printed, files))
 
 

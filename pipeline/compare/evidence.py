@@ -28,7 +28,7 @@ _CONTROL: Final = re.compile(rb"[\x00-\x08\x0e-\x1f]")
 def look(lines: tuple[Line, Line], nodes: Sequence[Node]) -> dict[int, Shown]:
     """Returns, by the place's id, where each of some leaves parts; of the first ones alone."""
     nodes = nodes[:MOST_LOOKED_AT]
-    spots = _spots(lines, nodes)
+    spots = spots_of(lines, nodes)
     asked = [[node.path, spots[id(node)]] for node in nodes if id(node) in spots]
     looked = [node for node in nodes if id(node) in spots]
     if not asked:
@@ -42,7 +42,7 @@ def look(lines: tuple[Line, Line], nodes: Sequence[Node]) -> dict[int, Shown]:
     return found
 
 
-def _spots(lines: tuple[Line, Line], nodes: Sequence[Node]) -> dict[int, int]:
+def spots_of(lines: tuple[Line, Line], nodes: Sequence[Node]) -> dict[int, int]:
     """Returns about where each leaf differs first: within some bytes behind what is told."""
     begins = {id(node): 0 for node in nodes}
     steps = {id(node): -(-max(node.sizes) // _PIECES) for node in nodes if max(node.sizes) > _WHOLE}

@@ -27,11 +27,13 @@ def explain(
     two: Line,
     say: Callable[[str], None],
     values: tuple[Values, Values] = (_NOTHING, _NOTHING),
+    note: Callable[[ComparedArtifact, Found], None] = lambda artifact, found: None,
 ) -> ComparedArtifact:
     """Returns an artifact that differs with the leaves in which it does; AGREE-NORMALISED where normalisers
     make both sides the same bytes, and the bytes are still those that were hashed at first.
 
-    `values` are what was recorded of where each side was built. Raises ComparisonIncomplete.
+    `values` are what was recorded of where each side was built. `note` is told what is returned, and which
+    places were found. Raises ComparisonIncomplete.
     """
     if artifact.verdict != Verdict.DIFFER:
         return artifact
@@ -45,7 +47,7 @@ def explain(
     proved = done.sha256 is not None and done.names and not problem
     verdict = Verdict.INCOMPLETE if problem else Verdict.AGREE_NORMALISED if proved else Verdict.DIFFER
     leaves = leaves or found.leaves
-    return artifact.model_copy(
+    explained = artifact.model_copy(
         update={
             "verdict": verdict,
             "problem": problem,
@@ -56,6 +58,8 @@ def explain(
             "rewrites": done.rewrites if proved else [],
         }
     )
+    note(explained, found)
+    return explained
 
 
 def hash_again(artifact: ComparedArtifact, lines: Sequence[Line]) -> list[str]:

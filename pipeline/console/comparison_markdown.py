@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from pipeline.console.comparison_displays import display_blocks
 from pipeline.console.comparison_rebuilt import built, findings, remarks, where
 from pipeline.console.comparison_words import (
     by_attention,
@@ -144,6 +145,8 @@ def _artifact(found: Comparison, artifact: ComparedArtifact) -> Iterator[str]:
     yield from _places(found, outline(shown), [])
     if places(artifact) > len(shown):
         yield f"- … and {many(places(artifact) - len(shown), 'more place', 'more places')}"
+    for place, caption, block in display_blocks(found, artifact):
+        yield from ("", f"{code(place)}: {prose(caption)}", *((block,) if block else ()))
 
 
 def _places(found: Comparison, branch: Branch, above: list[str]) -> Iterator[str]:

@@ -16,6 +16,7 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
+from pipeline.console.comparison_displays import displays_html
 from pipeline.console.comparison_rebuilt import with_evidence
 from pipeline.console.comparison_sections import aside, jump, plain, tag
 from pipeline.console.comparison_words import (
@@ -73,6 +74,7 @@ def page(found: Comparison) -> str:
         jump=jump(found),
         differs_title="What differs" if any(map(places, found.artifacts)) else "Artifacts",
         plain=plain(found),
+        shown=displays_html(found),
         aside=aside(found),
         data=_embedded(found),
     )

@@ -44,6 +44,7 @@ def jump(found: Comparison) -> str:
     """Returns links to the parts of the page that there are."""
     parts = {
         "differs": "What differs" if any(map(places, found.artifacts)) else "Artifacts",
+        "shown": "Shown" if any(each.displays for each in found.artifacts) else "",
         "why": "Why, and what to do" if causes(found) else "",
         "rebuilt": "Built again" if found.rebuilds is not None else "",
         "inputs": "Inputs" if inputs(found) else "",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from pipeline.console.comparison_displays import display_lines
 from pipeline.console.comparison_rebuilt import built, findings, remarks, where
 from pipeline.console.comparison_words import (
     Sided,
@@ -81,6 +82,7 @@ def _artifact(found: Comparison, artifact: ComparedArtifact, columns: int | None
     hidden = places(artifact) - len(shown)
     if hidden > 0:
         yield [Span(f"    … and {many(hidden, 'more place', 'more places')} (--json, --html)", "quiet")]
+    yield from display_lines(found, artifact, columns)
 
 
 def _branch(found: Comparison, branch: Branch, depth: int, columns: int | None) -> Iterator[Line]:

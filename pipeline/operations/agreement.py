@@ -16,6 +16,7 @@ from pipeline.builds.source import Resolved, Sources
 from pipeline.builds.tree import GitTree
 from pipeline.compare.inputs import at
 from pipeline.compare.manifests import Claimed
+from pipeline.compare.showing import NOT_SHOWING, Shows
 from pipeline.compare.wire import Line
 from pipeline.edge.plain_file import read_plain
 from pipeline.errors import CommandFailed, ComparisonIncomplete, RecordInvalid, SourceError, UsageError
@@ -119,11 +120,14 @@ def all_jobs(view: View) -> list[Job]:
     return [*reversed([job for _, job in archived(view)]), *sites.jobs(view).jobs]
 
 
-def compare_builds(site: Site, asked: Asked, ways: Sequence[Reach]) -> Comparison:
+def compare_builds(
+    site: Site, asked: Asked, ways: Sequence[Reach], showing: Shows = NOT_SHOWING
+) -> Comparison:
     """Compares what two builders, or more, have made of one commit, and keeps what came of it.
 
-    Raises NotFound and ComparisonIncomplete where there are no two builds, or a side cannot be read at all;
-    NotRevealed while a builder has committed to what it made and not said it yet.
+    `showing` shows leaves that differ, once verdicts are known. Raises NotFound and ComparisonIncomplete
+    where there are no two builds, or a side cannot be read at all; NotRevealed while a builder has committed
+    to what it made and not said it yet.
     """
     begun = site.clock.boottime()
     view = site.state().view
@@ -146,7 +150,7 @@ def compare_builds(site: Site, asked: Asked, ways: Sequence[Reach]) -> Compariso
             for side, of, line, there in zip(sides, claimed, lines, files, strict=True)
         ]
         groups = equal_groups(builds, control)
-        first, *others = compare_pairs(builds, groups, control, site.say)
+        first, *others = compare_pairs(builds, groups, control, site.say, showing)
         wire = wire_of(lines, connecting)
     found = Comparison(
         **{name: getattr(first, name) for name in type(first).model_fields},

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from functools import partial
 
 from pipeline.compare.explaining import causes_of, explain, normalisers_of
+from pipeline.compare.showing import NOT_SHOWING, Shows
 from pipeline.compare.verdicts import judge, overall
 from pipeline.compare.wire import ANSWER_SECONDS, Line, same_machine
 from pipeline.edge.clock import Clock
@@ -23,11 +24,13 @@ def compare_files(
     clock: Clock,
     say: Callable[[str], None],
     seconds: float = ANSWER_SECONDS,
+    showing: Shows = NOT_SHOWING,
 ) -> Comparison:
     """Compares two folders or files. Nothing is said about builds: their inputs are not known.
 
     `converse` starts a reader where a side lies; both sides at once. Each answer is waited for so many
-    `seconds`. Raises ComparisonIncomplete, or one of its kinds, where a side cannot be reached or read.
+    `seconds`. `showing` shows leaves that differ, once the verdict is known. Raises
+    ComparisonIncomplete, or one of its kinds, where a side cannot be reached or read.
     """
     begun = clock.boottime()
     far = [place.name for place in (left, right) if place.host is not None]
@@ -36,11 +39,18 @@ def compare_files(
     with ExitStack() as closing:
         openings = [partial(open_line, place, converse, seconds) for place in (left, right)]
         one, two = open_together(openings, closing, say)
-        return _compare(left, right, one, two, begun, clock, say)
+        return _compare(left, right, one, two, begun, clock, say, showing)
 
 
 def _compare(
-    left: Place, right: Place, one: Line, two: Line, begun: float, clock: Clock, say: Callable[[str], None]
+    left: Place,
+    right: Place,
+    one: Line,
+    two: Line,
+    begun: float,
+    clock: Clock,
+    say: Callable[[str], None],
+    showing: Shows,
 ) -> Comparison:
     connecting = clock.boottime() - begun
     say("Hashing both sides …")
@@ -55,8 +65,9 @@ def _compare(
     same = same_machine(one.machine, two.machine)
     same_builder = left.builder is not None and left.builder == right.builder
     artifacts = judge(*stated, same_machine=same, same_builder=same_builder)
-    artifacts = [explain(each, one, two, say) for each in artifacts]
+    artifacts = [explain(each, one, two, say, note=showing.note) for each in artifacts]
     verdict = overall(artifacts, problems)
+    artifacts = showing.show(artifacts, one, two, say)
     return Comparison(
         verdict=verdict,
         scope="files",

@@ -16,6 +16,7 @@ from pipeline.compare.environment import compare_surroundings, rank, values_of
 from pipeline.compare.explaining import MOST_LEAVES, causes_of, explain, hash_again, normalisers_of
 from pipeline.compare.inputs import at, listed_lines, weigh_packages
 from pipeline.compare.manifests import Claimed, Judged, are_independent, judge_builds
+from pipeline.compare.showing import NOT_SHOWING, Shows
 from pipeline.compare.verdicts import Stated
 from pipeline.compare.wire import Line, same_machine
 from pipeline.records.comparison import (
@@ -89,18 +90,25 @@ def compare_pairs(
     groups: Sequence[Sequence[int]],
     control: list[str] | None,
     say: Callable[[str], None],
+    showing: Shows = NOT_SHOWING,
 ) -> list[ComparedPair]:
-    """Compares every two of some builds, the most telling first. Raises ComparisonIncomplete."""
+    """Compares every two of some builds, the most telling first; of that one `showing` shows leaves.
+
+    Raises ComparisonIncomplete.
+    """
     judged = {pair: _judge(builds[pair[0]], builds[pair[1]], control) for pair in _every_two(builds)}
     firsts = {group[0] for group in groups}
     # What tells most is gone into first, and of equal builds the first of each group: the rest repeats it.
     order = sorted(judged, key=lambda at: (_rank(judged[at].verdict()), not firsts.issuperset(at), at))
-    contents = _Contents(builds, say)
+    contents = _Contents(builds, say, showing)
     made = []
     for number, pair in enumerate(order):
         found = judged[pair]
         if found.verdict() != Verdict.INCOMPARABLE:
             found.artifacts = [contents.go_into(each, pair) for each in found.artifacts]
+        if pair == contents.first:
+            lines = builds[pair[0]].line, builds[pair[1]].line
+            found.artifacts = showing.show(found.artifacts, *lines, say)
         made.append(_told(builds[pair[0]], builds[pair[1]], found, number < _MOST_ENVIRONMENTS))
     return sorted(made, key=lambda pair: _rank(pair.verdict))
 
@@ -133,11 +141,12 @@ def _judge(left: Looked, right: Looked, control: list[str] | None) -> Judged:
 class _Contents:
     """What is known of two contents of one name, whichever builds they are of."""
 
-    def __init__(self, builds: Sequence[Looked], say: Callable[[str], None]) -> None:
-        self._builds, self._say = builds, say
+    def __init__(self, builds: Sequence[Looked], say: Callable[[str], None], showing: Shows) -> None:
+        self._builds, self._say, self._showing = builds, say, showing
         self._known: dict[tuple[str, str, str], tuple[ComparedArtifact, Numbers]] = {}
         self._values = [values_of(each.claimed.manifest) for each in builds]
-        self._first: Numbers | None = None
+        #: The pair that is gone into first: the most telling one.
+        self.first: Numbers | None = None
 
     def go_into(self, artifact: ComparedArtifact, pair: Numbers) -> ComparedArtifact:
         """Returns an artifact that differs with what is known of why."""
@@ -149,11 +158,12 @@ class _Contents:
             return self._once_more(artifact, pair, *self._known[key])
         if len(self._known) >= MOST_CONTENTS:
             return artifact
-        self._first = self._first or pair
+        self.first = self.first or pair
         one, two = pair
         values = self._values[one], self._values[two]
-        done = explain(artifact, self._builds[one].line, self._builds[two].line, self._say, values)
-        done = _cut(done, MOST_LEAVES if pair == self._first else MOST_LEAVES_OF_OTHERS)
+        note = (self._showing if pair == self.first else NOT_SHOWING).note
+        done = explain(artifact, self._builds[one].line, self._builds[two].line, self._say, values, note)
+        done = _cut(done, MOST_LEAVES if pair == self.first else MOST_LEAVES_OF_OTHERS)
         self._known.setdefault(key, (done, pair))
         return done
 

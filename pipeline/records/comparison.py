@@ -90,6 +90,24 @@ class Rewrite(Record):
     use: list[str]
 
 
+class ComparedDisplay(Record):
+    """What is shown of two leaves that stay different, when that is asked for. It decides nothing.
+
+    `path` is the file's. `tool` is what made the `lines`: `text` and `bytes` are this program's own, `javap`
+    and `diffoscope` ran as `confined` says. A line begins with `-` for the left, `+` for the
+    right; so many were `omitted`. `note` says how to read it, and why no other tool made it;
+    `problem` why nothing is shown.
+    """
+
+    path: list[Foreign]
+    tool: Literal["text", "bytes", "javap", "diffoscope"] | None = None
+    lines: list[Foreign] = Field(default_factory=list)
+    omitted: int = 0
+    note: Foreign | None = None
+    problem: Foreign | None = None
+    confined: str | None = None
+
+
 class ComparedArtifact(Record):
     """One artifact on both sides. `problem` says why it cannot be compared, where it cannot.
 
@@ -97,6 +115,7 @@ class ComparedArtifact(Record):
     sides the same bytes, the SHA-256 of those bytes, and how each side came to them, the innermost first.
     `told_in` are the jobs of the pair in which the same two contents are told already, of more than two
     builds: there are the leaves, which are counted here.
+    `displays` are there where leaves were asked to be shown.
     """
 
     name: Foreign
@@ -110,6 +129,7 @@ class ComparedArtifact(Record):
     normalised_sha256: str | None = None
     rewrites: list[Rewrite] = Field(default_factory=list)
     told_in: list[JobId] = Field(default_factory=list)
+    displays: list[ComparedDisplay] = Field(default_factory=list)
 
 
 class ComparedCause(Record):

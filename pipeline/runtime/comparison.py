@@ -11,8 +11,10 @@ from typing import Any
 
 from pipeline.builds.variation import vary
 from pipeline.compare.bundle import READER
+from pipeline.compare.showing import NOT_SHOWING, Showing, Shows, Wanted
 from pipeline.compare.wire import Line
 from pipeline.edge.clock import SystemClock
+from pipeline.edge.confined import ConfinedPrograms
 from pipeline.edge.conversation import Conversation, LocalConversation
 from pipeline.errors import IdentityUnknown
 from pipeline.operations.agreement import Reach, compare_builds, reach_far, reach_here
@@ -37,11 +39,18 @@ from pipeline.runtime import (
 )
 
 
-def compare_here(left: str, right: str, say: Callable[[str], None]) -> Comparison:
+def compare_here(
+    left: str, right: str, say: Callable[[str], None], shown: Wanted | None = None
+) -> Comparison:
     """Compares two sides as they were typed: paths, builders, paths of other machines."""
     known = known_builders()
     sides = place_of(left, "--left", known), place_of(right, "--right", known)
-    return compare_files(*sides, read_there, SystemClock(), say)
+    return compare_files(*sides, read_there, SystemClock(), say, showing=_showing(shown))
+
+
+def _showing(shown: Wanted | None) -> Shows:
+    """Returns what shows the leaves that are wanted, with this machine's programs."""
+    return NOT_SHOWING if shown is None else Showing(ConfinedPrograms(), SystemClock(), shown)
 
 
 def read_there(place: Place) -> Conversation:
@@ -84,6 +93,7 @@ def compare_builds_here(
     *,
     build: bool = False,
     rebuild: bool = False,
+    shown: Wanted | None = None,
 ) -> Comparison:
     """Compares what builders made of one commit, as far as it can be read from this machine.
 
@@ -103,7 +113,7 @@ def compare_builds_here(
     if embedded and len(asked.jobs) < 2:
         make_up(site, asked, EMBEDDED_BUILDERS, become)
     ways = ways_to_builds(site)
-    found = compare_builds(site, asked, ways)
+    found = compare_builds(site, asked, ways, _showing(shown))
     if not rebuild:
         return found
     # Only this comparison needs what builds need.

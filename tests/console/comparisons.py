@@ -6,6 +6,7 @@ from pipeline.records.comparison import (
     ComparedArtifact,
     ComparedBuild,
     ComparedCause,
+    ComparedDisplay,
     ComparedLeaf,
     ComparedSide,
     Comparison,
@@ -141,6 +142,19 @@ def realistic() -> Comparison:
             ),
             leaf(management, *data, "./etc/cloudstack/extra.conf", what="name", left="extra.conf"),
             leaf(management, *sums, cause="follows", left="71914 bytes", right="71914 bytes"),
+            displays=[
+                ComparedDisplay(
+                    path=[management, *data, "./usr/share/cloudstack-management/webapp/color.less"],
+                    tool="text",
+                    lines=["@ line 1055", " 5)`);", "-box-shadow: rgba(39,", "+box-shadow: rgba(52,"],
+                    omitted=12, note="long lines are broken after ; { } , >",
+                ),
+                ComparedDisplay(
+                    path=[management, *data, jar, "com/cloud/utils/Version.class"], tool="javap",
+                    lines=["@ line 9", "-         0: iconst_1", "+         0: iconst_2"],
+                    confined="as nobody, without a network",
+                ),
+            ],
         ),
         artifact(
             ui,
@@ -217,6 +231,11 @@ def hostile() -> Comparison:
                    left=name, right=other, cause=other or None, evidence=name, count=1 + m % 3)
               for m, other in enumerate(HOSTILE)),
             problem=name if n % 2 else None, normalisers=[name],
+            displays=[
+                ComparedDisplay(path=[name, name], tool="text", lines=[*HOSTILE, *(f"+{o}" for o in HOSTILE)],
+                                omitted=3, note=name, confined=name),
+                ComparedDisplay(path=[name], problem=name),
+            ],
         )
         for n, name in enumerate(HOSTILE)
     ]  # fmt: skip

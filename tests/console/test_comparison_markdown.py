@@ -9,7 +9,8 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from pipeline.console.comparison_markdown import MOST_CHARACTERS, code, markdown, prose
-from pipeline.records.comparison import Comparison, Verdict
+from pipeline.console.escaping import visible
+from pipeline.records.comparison import ComparedDisplay, Comparison, Verdict
 from tests.console import comparisons as made
 from tests.console.comparisons import HOSTILE, artifact, comparison, leaf
 
@@ -31,7 +32,7 @@ OURS = frozenset(
         "strong",
     )
     for end in ("open", "close")
-) | {"inline", "text", "code_inline", "softbreak"}
+) | {"inline", "text", "code_inline", "softbreak", "fence"}
 
 
 def tokens(text: str) -> Iterator[Token]:
@@ -83,6 +84,22 @@ def test_no_name_leaves_its_code_span(hostile: str) -> None:
     assert not any(char in "".join(words) for char in "@#<>[]*_~$&|\\")
     assert "://" not in "".join(words)
     assert "www." not in "".join(words)
+
+
+def test_what_is_shown_stays_in_its_block() -> None:
+    """Whatever fences are in its lines a block ends at its own end, and is there whole or not at all."""
+    lines = [f"+{'`' * n}" for n in range(2, 9)] + ["~~~", "````diff", *HOSTILE[:4]]
+    shown = ComparedDisplay(path=["a", "b"], tool="text", lines=lines, omitted=2)
+    one = artifact("a", Verdict.DIFFER, leaf("a", "b"), displays=[shown, shown])
+    text = markdown(comparison(Verdict.DIFFER, one))
+    blocks = [token.content.split("\n") for token in tokens(text) if token.type == "fence"]
+    assert blocks == [[*map(visible, lines), "@ … and 2 more lines", ""]] * 2
+    long = shown.model_copy(update={"lines": ["+" + "x" * 199] * 30})
+    many = comparison(Verdict.DIFFER, one.model_copy(update={"displays": [long] * 20}))
+    found = [token for token in tokens(markdown(many)) if token.type == "fence"]
+    assert 0 < len(found) < 20
+    assert all(token.content.count("\n") == 31 for token in found)
+    assert markdown(many).endswith("have it.*\n")
 
 
 def test_a_sentence_stays_a_sentence() -> None:

@@ -32,7 +32,7 @@ ELEMENTS = frozenset(
     {
         *("html", "head", "meta", "title", "style", "body", "script", "noscript", "header", "nav", "main"),
         *("section", "aside", "div", "p", "h1", "h2", "h3", "span", "bdi", "b", "code", "a", "button"),
-        *("ul", "li", "dl", "dt", "dd", "label", "input", "kbd", "details", "summary"),
+        *("ul", "li", "dl", "dt", "dd", "label", "input", "kbd", "details", "summary", "pre"),
     }
 )
 

@@ -83,6 +83,22 @@ def test_a_tree_opens_at_the_leaves() -> None:
     assert lines[missing + 3].split() == ["build2", "(not", "there)"]
 
 
+def test_what_is_shown_stands_below_the_tree() -> None:
+    """Which lines are whose and what made them; then the lines, and how many more there are."""
+    lines = text(made.realistic())
+    start = at(lines, "    data.tar.xz › data › ./usr/share/cloudstack-management/webapp/color.less")
+    assert start > at(lines, "≠ name")
+    assert [line.strip() for line in lines[start + 1 : start + 7]] == [
+        "- build1, + build2, by text; long lines are broken after ; { } , >",
+        "@ line 1055",
+        "5)`);",
+        "-box-shadow: rgba(39,",
+        "+box-shadow: rgba(52,",
+        "… and 12 more lines",
+    ]
+    assert "      - build1, + build2, by javap (as nobody, without a network)" in lines
+
+
 def test_inputs_that_differ_are_told_before_the_verdict() -> None:
     """Builds of two commits: which inputs differ, on which side one lacks, and what follows from it."""
     lines = text(made.other_inputs())

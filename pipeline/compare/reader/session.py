@@ -62,6 +62,7 @@ class Session:
             "text": self._text,
             "pieces": lambda asked: windows.pieces(asked, self._at),
             "windows": lambda asked: windows.windows(asked, self._at),
+            "part": lambda asked: windows.part(asked, self._at),
             "normalise": self._normalised.answer,
             "follows": self._normalised.follows,
             "piece": self._normalised.piece,

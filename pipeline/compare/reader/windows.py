@@ -1,12 +1,16 @@
 """Shows where two leaves part: digests of pieces to find the place, then a window of bytes around it.
 
+Of a leaf that is to be shown whole, or a longer part of it, the bytes themselves are told, packed.
+
 Nothing that is shown here decides anything.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import re
+import zlib
 from typing import Any, Callable, Dict, Iterable, List
 
 from pipeline.compare.reader.limits import Unreadable
@@ -16,6 +20,8 @@ from pipeline.compare.reader.regions import Region
 PIECES = 32
 WHOLE = 4096
 _BEFORE, _WINDOW = 256, 1024
+#: So many bytes are told at once at the most, whatever is asked.
+_MOST = 16 << 20
 _TEXT = 4 << 20
 #: Words, and each byte that belongs to none.
 _WORDS = re.compile(rb"[\w.$/-]+|[^\w.$/-]")
@@ -46,6 +52,15 @@ def windows(question: Answer, at: Callable[[List[Any]], Any]) -> Answer:
         except Unreadable:
             told.append(None)
     return {"windows": told}
+
+
+def part(question: Answer, at: Callable[[List[Any]], Any]) -> Answer:
+    """Returns some bytes of a leaf, packed: from `begin` on, `most` at the most; and its whole size."""
+    region: Region = at(question["path"]).region
+    begin = min(question["begin"], region.length)
+    shown = region.read(begin, min(question["most"], _MOST, region.length - begin))
+    region.release()
+    return {"size": region.length, "data": base64.b64encode(zlib.compress(shown, 6)).decode("ascii")}
 
 
 def _digest(region: Region, start: int, length: int) -> str:
