@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 #: What is open becomes less within so many seconds, or it never ends. Many queued jobs take their time.
 STUCK_SECONDS = 30.0
-#: A machine touches it in its folder when less is open there than ever before.
-_FEWER = "fewer"
+#: What a machine has in its folder: what is still open, and how much was when it was the least.
+_OPEN, _FEWER = "open", "fewer"
 #: In runs of so many seconds some wait for locks without end, and afterwards all locks must be to be had.
 LONG = 20.0
 
@@ -41,18 +41,21 @@ def drain(run: Run, until: float) -> None:
         for node in cluster.nodes:
             if "x" in node.folder.name:
                 continue
-            said = node.folder / "open"
-            said.unlink(missing_ok=True)
+            (node.folder / _OPEN).unlink(missing_ok=True)
             if not node.group:
                 cluster.anchor(node)
-            pid = cluster.fork(node, lambda node=node: _drain(run, node, until))  # type: ignore[misc]
-            while _lives(run, pid) and time.monotonic() < max(until, _fewer(node) + STUCK_SECONDS) + 20:
-                time.sleep(0.02)
+            while not (node.folder / _OPEN).exists() and time.monotonic() < _patience(node, until):
+                # A process ends with a git that was killed or too slow, as a command does: another begins.
+                pid = cluster.fork(node, lambda node=node: _drain(run, node, until))  # type: ignore[misc]
+                while _lives(run, pid) and time.monotonic() < _patience(node, until) + 20:
+                    time.sleep(0.02)
             run.tell(f"{node.folder.name}: its last rounds are over")
     for node in cluster.nodes:
         if "x" not in node.folder.name:
-            said = node.folder / "open"
-            still = said.read_text() if said.exists() else "its last round did not end"
+            said = node.folder / _OPEN
+            still = (
+                said.read_text() if said.exists() else f"its last round did not end: {cluster.board.at(0)}"
+            )
             if still:
                 violated("everything-ends", f"{node.folder.name}: {still}")
     # What was delayed on the line ends by itself; a shared SSH connection stays open for a minute.
@@ -90,33 +93,37 @@ def _drain(run: Run, node: Node, until: float) -> None:
     board = run.cluster.board
     worker = begin(board, node.number, 0, Dice(run.plan.seed, "drain", node.number), str(node.journal), "")
     board.clear(0)
-    least: int | None = None
     while True:
         worker.guarded(lambda: _round(worker))
         try:
             open_ends = _open_ends(worker)
-            if least is None or len(open_ends) < least:
-                least = len(open_ends)
-                (node.folder / _FEWER).touch()
+            _note(node, len(open_ends))
         except LedgerRewound:
             open_ends = ["the rewind is not repaired"]
         except PipelineError as exc:
             open_ends = [exc.message]
-        if not open_ends or time.monotonic() > max(until, _fewer(node) + STUCK_SECONDS):
+        if not open_ends or time.monotonic() > _patience(node, until):
             break
         time.sleep(0.1)
     if not open_ends and node.number == 0 and run.plan.seconds >= LONG:
         open_ends = _locks(worker, until)
-    (node.folder / "open").write_text("; ".join(open_ends[:5]))
+    (node.folder / _OPEN).write_text("; ".join(open_ends[:5]))
 
 
-def _fewer(node: Node) -> float:
-    """Returns when less was open on a machine than ever before, by the monotonic clock; -inf: never."""
+def _note(node: Node, count: int) -> None:
+    """Notes how much is open on a machine, if it is less than ever before."""
+    place = node.folder / _FEWER
+    if not place.exists() or count < int(place.read_text() or "0"):
+        place.write_text(str(count))
+
+
+def _patience(node: Node, until: float) -> float:
+    """Returns until when a machine may take: as long as less and less is open, `until` and longer."""
     try:
         age = time.time() - (node.folder / _FEWER).stat().st_mtime
     except FileNotFoundError:
-        return float("-inf")
-    return time.monotonic() - age
+        return until
+    return max(until, time.monotonic() - age + STUCK_SECONDS)
 
 
 def _locks(worker: Worker, until: float) -> list[str]:
