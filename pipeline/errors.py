@@ -50,7 +50,8 @@
     │   ├── PromotionRefused         103   the rules say that this is not promoted
     │   ├── PromotionInvalid         104   a promoted set is not what its entry says
     │   ├── Outdated                 105   a number below the highest that this machine has seen
-    │   └── InstallFailed            106   the packages cannot be installed
+    │   ├── InstallFailed            106   the packages cannot be installed
+    │   └── ReemissionRefused        107   files cannot be made the bytes that a comparison proved equal
     └── Interrupted                  130   Ctrl-C
 
 The number is the process's exit code; a test proves them unique. A message says what failed, on which
