@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -49,11 +49,13 @@ def ran(host: Host, *words: str, code: int = 0) -> Ended:
     return done
 
 
-def enforce(host: Host, keys: Path, k: int, *names: str, **more: object) -> None:
+def enforce(host: Host, keys: Path, k: int, *names: str, options: Sequence[str] = (), **more: object) -> None:
     """Puts a policy in force as an operator does, for builders that are on one machine and one disk."""
     machine = ran(host, "policy.show", "--machine").out.strip()
     words = [f"--builder={name}={machine}={keys / name}.pub" for name in names]
-    ran(host, "policy.init", "-k", str(k), *words, "--promoter", f"operator={keys / 'operator.pub'}")
+    ran(
+        host, "policy.init", "-k", str(k), *words, "--promoter", f"operator={keys / 'operator.pub'}", *options
+    )
     draft = keys / "policy/draft.json"
     said = json.loads(draft.read_text())
     allowed = {"allow_shared_machine": True, "allow_shared_keys": True}
@@ -95,3 +97,46 @@ def test_what_two_builders_made_alike_is_promoted_and_verified(
     package = next((current / "files").iterdir())
     package.write_bytes(package.read_bytes() + b"x")
     assert "has other bytes than were promoted" in ran(one, *verify, code=104).err
+
+
+def date_it(host: Host) -> None:
+    """Has the tree write the time of its build into a package, as `java.util.Properties` does."""
+    rules = host.source / "debian/rules"
+    dated = (
+        "\tprintf '#%s\\nversion=1\\n' \"$$(LC_ALL=C TZ=UTC date '+%a %b %d %H:%M:%S %Z %Y')\""
+        " > debian/tiny/usr/share/tiny/built.properties\n"
+    )
+    text = rules.read_text()
+    assert "\tdpkg-gencontrol" in text
+    rules.write_text(text.replace("\tdpkg-gencontrol", dated + "\tdpkg-gencontrol"))
+    who = ("-c", "user.name=Sample Author", "-c", "user.email=sample@example.invalid")
+    subprocess.run(["git", "-C", str(host.source), *who, "commit", "-qam", "dated"], check=True)
+
+
+def test_what_differs_in_its_date_is_promoted_as_what_it_comes_to(
+    builder: Callable[..., Host], keys: Path
+) -> None:
+    """Two builds of which each has its own date are promoted without it, once the policy allows that and both
+    builders have signed what their own comes to; nothing before.
+    """
+    one = builder("build1")
+    date_it(one)
+    ran(one, "build", "--branch", BRANCH)
+    two = builder("build2", ledger=str(one.ledger), source=str(one.source))
+    ran(two, "build", "--branch", BRANCH)
+    found = keys / "comparison.json"
+    found.write_text(ran(one, "compare", "--json", code=3).out)
+    enforce(one, keys, 2, "build1", "build2")
+    promote = ("promote", "--key", str(keys / "operator"))
+    sign = ("attest", "--comparison", str(found))
+    assert "'properties-date', which the policy does not allow" in ran(one, *sign, code=107).err
+    assert "'properties-date', which the policy does not allow" in ran(one, *promote, code=103).err
+    enforce(one, keys, 2, "build1", "build2", options=("--normaliser", "properties-date"))
+    digests = [ran(host, *sign, "--json").json()["artifacts"] for host in (one, two)]
+    assert digests[0] == digests[1]
+    ran(one, *promote)  # compares by itself, to the same
+    (current,) = one.home.glob("promoted/*/current")
+    verify = ("verify", str(current), "--root-key", str(keys / "root.pub"))
+    told = ran(one, *verify).out
+    assert "built alike, but for what was normalised, by build1, build2" in told
+    assert "the same bytes: properties-date." in told
