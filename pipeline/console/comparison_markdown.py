@@ -10,6 +10,14 @@ import re
 from collections.abc import Iterator, Sequence
 
 from pipeline.console.comparison_displays import display_blocks
+from pipeline.console.comparison_pairs import (
+    NO_RIGHT_ONE,
+    beside,
+    each_in_words,
+    group_lines,
+    named,
+    own,
+)
 from pipeline.console.comparison_rebuilt import built, findings, remarks, where
 from pipeline.console.comparison_words import (
     by_attention,
@@ -105,8 +113,14 @@ def _lines(found: Comparison) -> Iterator[str]:
     for name, place, build in origins(found):
         yield f"- {name}: {code(place)}{f' ({prose(build)})' if build else ''}"
     yield from (f"- ⚠️ {prose(problem)}" for problem in found.problems)
+    yield from _groups(found)
     yield from _differences(found, "Inputs that differ", found.inputs)
     yield from _artifacts(found)
+    for pair in beside(found):
+        yield from ("", f"### {code(named(pair))}", "")
+        yield from (f"- ⚠️ {prose(problem)}" for problem in pair.problems)
+        for each in by_attention(own(pair.artifacts)):
+            yield from _artifact(pair, each)
     yield from _causes(found)
     yield from _rebuilt(found)
     yield from _differences(found, "Environment", found.environment)
@@ -115,6 +129,17 @@ def _lines(found: Comparison) -> Iterator[str]:
         yield from ("", f"Normalised by {told}.")
     trips = many(found.wire.round_trips, "round trip")
     yield from ("", f"{size(found.wire.bytes)} in {trips}, {found.duration_seconds:.1f} s.")
+
+
+def _groups(found: Comparison) -> Iterator[str]:
+    if not found.pairs:
+        return
+    yield from ("", "### Groups", "")
+    yield from (f"- {code(group)}" for group in group_lines(found))
+    yield from ("", NO_RIGHT_ONE, "", "| every two of them | verdict | |", "|---|---|---|")
+    for names, verdict, said in each_in_words(found)[:_MOST_ROWS]:
+        told = prose(said, in_table=True)
+        yield f"| {code(names, in_table=True)} | {_MARKS[verdict]} {verdict} | {told} |"
 
 
 def _artifacts(found: Comparison) -> Iterator[str]:

@@ -58,6 +58,8 @@ def page(found: Comparison) -> str:
     script = _part("js")
     both = found.left_build is not None and found.right_build is not None
     subject = f"the builds of {' and '.join(sides(found))}" if both else found.scope
+    if found.pairs:
+        subject += f", which tell most of {many(1 + len(found.pairs), 'pair')}"
     return Template(_part("html")).substitute(
         policy=_policy(style, script),
         title=f"{verdict} · {escape(visible(found.left))} and {escape(visible(found.right))}",

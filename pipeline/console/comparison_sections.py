@@ -5,6 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from pipeline.console.comparison_pairs import (
+    NO_RIGHT_ONE,
+    beside,
+    each_in_words,
+    group_lines,
+    named,
+    own,
+)
 from pipeline.console.comparison_rebuilt import built, findings, remarks, where
 from pipeline.console.comparison_words import (
     by_attention,
@@ -19,7 +27,7 @@ from pipeline.console.comparison_words import (
 from pipeline.console.escaping import visible
 from pipeline.console.outline import ARROW
 from pipeline.console.terminal import size
-from pipeline.records.comparison import ComparedCause, Comparison, Difference
+from pipeline.records.comparison import ComparedArtifact, ComparedCause, Comparison, Difference
 
 _OPEN_PAIRS = 8
 _MOST_PLAIN = 200
@@ -48,6 +56,7 @@ def jump(found: Comparison) -> str:
         "why": "Why, and what to do" if causes(found) else "",
         "rebuilt": "Built again" if found.rebuilds is not None else "",
         "inputs": "Inputs" if inputs(found) else "",
+        "groups": "Groups" if found.pairs else "",
         "environment": "Environment" if environment(found) else "",
     }
     links = "".join(f'<a href="#{name}">{text}</a>' for name, text in parts.items() if text)
@@ -125,6 +134,7 @@ def aside(found: Comparison) -> str:
         causes(found),
         rebuilt(found),
         inputs(found),
+        groups(found),
         environment(found),
         normalisers(found),
         facts(found),
@@ -154,6 +164,28 @@ def environment(found: Comparison) -> str:
     return ""
 
 
+def groups(found: Comparison) -> str:
+    """Returns who is equal among more than two, what every two are, and the places of the other pairs."""
+    if not found.pairs:
+        return ""
+    items = "".join(f"<li>{tag('span', each)}</li>" for each in group_lines(found))
+    rows = "".join(
+        f"<div><dt>{tag('span', names)}</dt><dd><b>{verdict}</b> {tag('span', said, 'said')}</dd></div>"
+        for names, verdict, said in each_in_words(found)
+    )
+    more = "".join(
+        f"<details><summary>{tag('span', named(pair))}</summary>{_other(pair)}</details>"
+        for pair in beside(found)
+    )
+    body = f'<ul class="names">{items}</ul><p class="same">{NO_RIGHT_ONE}</p><dl>{rows}</dl>{more}'
+    return _section("groups", "Groups", body)
+
+
+def _other(pair: Comparison) -> str:
+    problems = "".join(tag("p", problem, "problem") for problem in pair.problems)
+    return f'<div class="other">{problems}{listed(own(pair.artifacts))}</div>'
+
+
 def normalisers(found: Comparison) -> str:
     """Returns the normalisers that made bytes equal, if any did."""
     if not found.normalisers:
@@ -175,9 +207,14 @@ def facts(found: Comparison) -> str:
 
 def plain(found: Comparison) -> str:
     """Returns the artifacts and their first leaves as a list, for a browser that runs no script."""
+    return f"<p>Without scripts there is no tree, but this list.</p>{listed(found.artifacts)}"
+
+
+def listed(artifacts: Sequence[ComparedArtifact]) -> str:
+    """Returns artifacts with their first leaves as a list."""
     items = []
     left = _MOST_PLAIN
-    for artifact in by_attention(found.artifacts):
+    for artifact in by_attention(artifacts):
         shown = artifact.leaves[: max(0, left)]
         left -= len(shown)
         inner = "".join(
@@ -189,7 +226,7 @@ def plain(found: Comparison) -> str:
         name = f"<b>{artifact.verdict}</b> {tag('span', artifact.name, 'text')}"
         problem = tag("p", artifact.problem, "problem") if artifact.problem else ""
         items.append(f"<li>{name}{problem}<ul>{inner}{more}</ul></li>")
-    return f"<p>Without scripts there is no tree, but this list.</p><ul>{''.join(items)}</ul>"
+    return f"<ul>{''.join(items)}</ul>"
 
 
 def _section(name: str, title: str, body: str) -> str:

@@ -8,6 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from pipeline.console.comparison_displays import display_lines
+from pipeline.console.comparison_pairs import (
+    NO_RIGHT_ONE,
+    beside,
+    each_in_words,
+    group_lines,
+    named,
+    own,
+)
 from pipeline.console.comparison_rebuilt import built, findings, remarks, where
 from pipeline.console.comparison_words import (
     Sided,
@@ -45,6 +53,10 @@ _ABSENT = "(not there)"
 
 def comparison_lines(found: Comparison, columns: int | None) -> Iterator[Line]:
     """Yields the report's lines, as wide as `columns` at the most if it can be; the last is the verdict."""
+    for pair in reversed(beside(found)):
+        yield from _pair(pair, columns)
+    if found.pairs:
+        yield [Span(named(found), "title")]
     for artifact in by_attention(found.artifacts, worst_last=True):
         yield from _artifact(found, artifact, columns)
     for problem in found.problems:
@@ -59,7 +71,30 @@ def comparison_lines(found: Comparison, columns: int | None) -> Iterator[Line]:
     if found.normalisers:
         yield from _section("Normalisers")
         yield from _paragraph(", ".join(found.normalisers), 2, columns)
+    yield from _groups(found, columns)
     yield from _last(found, columns)
+
+
+def _pair(pair: Comparison, columns: int | None) -> Iterator[Line]:
+    """Yields what one more pair differs in, as far as that is told with no other."""
+    yield [Span(named(pair), "title")]
+    for artifact in by_attention(own(pair.artifacts), worst_last=True):
+        yield from _artifact(pair, artifact, columns)
+    for problem in pair.problems:
+        yield [Span("! ", "lacking"), Span(problem)]
+    yield []
+
+
+def _groups(found: Comparison, columns: int | None) -> Iterator[Line]:
+    if not found.pairs:
+        return
+    yield from _section("Groups")
+    for number, group in enumerate(group_lines(found), 1):
+        yield from _paragraph(f"{number}  {group}", 2, columns)
+    yield from _paragraph(NO_RIGHT_ONE, 2, columns, "quiet")
+    yield from _section("Every two of them")
+    for names, verdict, said in each_in_words(found):
+        yield [Span(f"  {verdict:16}  ", STYLE_OF[verdict]), Span(names, "title"), Span(f"  {said}")]
 
 
 def _artifact(found: Comparison, artifact: ComparedArtifact, columns: int | None) -> Iterator[Line]:

@@ -7,7 +7,9 @@ from pipeline.records.comparison import (
     ComparedBuild,
     ComparedCause,
     ComparedDisplay,
+    ComparedGroup,
     ComparedLeaf,
+    ComparedPair,
     ComparedSide,
     Comparison,
     Difference,
@@ -221,6 +223,51 @@ def agreeing(independent: bool = True) -> Comparison:
     )
 
 
+def pair(
+    verdict: Verdict, left: str, right: str, *artifacts: ComparedArtifact, **more: object
+) -> ComparedPair:
+    """Makes one more pair of builders' builds."""
+    builds = [ComparedBuild(builder=name, job_id=f"job_{name}", commit=COMMIT) for name in (left, right)]
+    return ComparedPair.model_validate(
+        {
+            "verdict": verdict,
+            "independent": True,
+            "left": f"{left}.example.org:/srv",
+            "right": f"{right}.example.org:/srv",
+            "left_build": builds[0],
+            "right_build": builds[1],
+            "artifacts": list(artifacts),
+            **more,
+        }
+    )
+
+
+def several() -> Comparison:
+    """Four builders: two agree, a third differs from both in one way, a fourth from all in another."""
+    told = {"told_in": ["job_build1", "job_build3"], "leaves_omitted": 1}
+    ours = [artifact("one.deb", Verdict.DIFFER, leaf("one.deb", "./who", left="alpha", right="beta"))]
+    again = artifact("one.deb", Verdict.DIFFER, **told)
+    same = artifact("one.deb", Verdict.AGREE)
+    fourth = artifact("one.deb", Verdict.DIFFER, leaf("one.deb", "./when", left="alpha", right="gamma"))
+    theirs = artifact("one.deb", Verdict.DIFFER, leaf("one.deb", "./both", left="beta", right="gamma"))
+    as_fourth = artifact("one.deb", Verdict.DIFFER, told_in=["job_build1", "job_build4"], leaves_omitted=1)
+    first = ComparedBuild(builder="build1", job_id="job_build1", commit=COMMIT)
+    return comparison(
+        Verdict.DIFFER,
+        *ours,
+        left_build=first,
+        right_build=first.model_copy(update={"builder": "build3", "job_id": "job_build3"}),
+        groups=[ComparedGroup(builders=names) for names in (["build1", "build2"], ["build3"], ["build4"])],
+        pairs=[
+            pair(Verdict.DIFFER, "build1", "build4", fourth),
+            pair(Verdict.DIFFER, "build3", "build4", theirs),
+            pair(Verdict.DIFFER, "build2", "build3", again),
+            pair(Verdict.DIFFER, "build2", "build4", as_fourth),
+            pair(Verdict.AGREE, "build1", "build2", same),
+        ],
+    )
+
+
 def hostile() -> Comparison:
     """A comparison in which every text that a builder or an archive chooses is hostile."""
     artifacts = [
@@ -253,6 +300,11 @@ def hostile() -> Comparison:
             ComparedCause(name=name, text=name, remedy=name, leaves=3, normalisers=[name]) for name in HOSTILE
         ],
         normalisers=list(HOSTILE),
+        groups=[ComparedGroup(builders=["build1"]), ComparedGroup(builders=["build2"])],
+        pairs=[
+            pair(Verdict.DIFFER, "build1", "build2", *artifacts, problems=list(HOSTILE)),
+            pair(Verdict.INCOMPARABLE, "build1", "build3", *artifacts, inputs=differences),
+        ],
     )
 
 

@@ -63,7 +63,29 @@ def test_a_report_is_read_from_the_verdict_down() -> None:
     assert all(words in text for words in order)
 
 
-@pytest.mark.parametrize("found", [made.realistic(), made.hostile(), made.other_inputs()])
+def test_of_several_builders_every_two_are_told() -> None:
+    """Groups and a row for every two; the places of a pair that are told nowhere else."""
+    text = markdown(made.several())
+    order = [
+        "### Groups",
+        "- `build1, build2`",
+        "- `build3`",
+        "None of the groups is the right one.",
+        "| `build2 and build3` | ❌ DIFFER | as build1 and build3 |",
+        "| `build1 and build2` | ✅ AGREE | 1 AGREE |",
+        "- `./who`: content",
+        "### `build1 and build4`",
+        "- `./when`: content",
+        "### `build3 and build4`",
+        "- `./both`: content",
+    ]
+    order[5] = "| `build1 and build2` | ✅ AGREE |"
+    assert [text.find(words) for words in order] == sorted(text.find(words) for words in order)
+    assert all(words in text for words in order)
+    assert "Groups" not in markdown(made.realistic())
+
+
+@pytest.mark.parametrize("found", [made.realistic(), made.hostile(), made.other_inputs(), made.several()])
 def test_no_name_becomes_markup(found: Comparison) -> None:
     """A parser sees nothing but what the report is made of: no HTML, link, image or list of a name's own."""
     seen = list(tokens(markdown(found)))

@@ -23,6 +23,7 @@ EXAMPLES = {
     "realistic": made.realistic(),
     "inputs": made.other_inputs(),
     "agreeing": made.agreeing(),
+    "several": made.several(),
     "hostile": made.hostile(),
     "large": made.large(),
     "empty": comparison(Verdict.INCOMPLETE, problems=["both sides hold no files"], scope="files"),
@@ -75,6 +76,18 @@ def test_a_page_is_made_of_our_elements_alone(name: str) -> None:
     for tag, attributes in seen:
         assert not [key for key in attributes if key.startswith("on") or key in ("style", "src", "srcdoc")]
         assert tag != "a" or str(attributes["href"]).startswith("#")
+
+
+def test_of_several_builders_groups_and_every_two_are_told() -> None:
+    """Beside the tree: who is equal, what every two are, and each other pair's places, to be opened."""
+    text = re.sub(r"</?(?:bdi|span|b)[^>]*>", "", page(made.several()))
+    assert "<li>build1, build2</li><li>build3</li><li>build4</li>" in text
+    assert "None of the groups is the right one." in text
+    assert "<dt>build2 and build3</dt><dd>DIFFER as build1 and build3</dd>" in text
+    assert re.findall(r"<summary>(build[^<]*)</summary>", text) == ["build1 and build4", "build3 and build4"]
+    assert "./when" in text
+    assert "./both" in text
+    assert 'id="groups"' not in page(made.realistic())
 
 
 def test_the_policy_names_the_digests_of_what_is_in_the_page() -> None:

@@ -36,6 +36,32 @@ def at(lines: list[str], words: str) -> int:
     return found[0]
 
 
+def test_of_several_builders_groups_and_every_two_are_told() -> None:
+    """Each pair with places of its own has its tree; of the others it is said with whom theirs are told."""
+    lines = text(made.several())
+    order = [
+        "build3 and build4",
+        "./both",
+        "build1 and build4",
+        "./when",
+        "build1 and build3",
+        "./who",
+        "Groups",
+        "1 build1, build2",
+        "2 build3",
+        "None of the groups is the right one.",
+        "Every two of them",
+        "DIFFER            build1 and build3  1 DIFFER",
+        "DIFFER            build2 and build3  as build1 and build3",
+        "DIFFER            build2 and build4  as build1 and build4",
+        "AGREE             build1 and build2  1 AGREE",
+    ]
+    found = [at(lines, words) for words in order]
+    assert found == sorted(found)
+    assert lines[-1] == "DIFFER: 1 DIFFER; 13.0 s"
+    assert not [line for line in text(made.realistic()) if "Groups" in line]
+
+
 @pytest.mark.parametrize("verdict", list(Verdict))
 def test_the_last_line_is_the_verdict(verdict: Verdict) -> None:
     """Whatever else is told, the report ends with the verdict over all and the count of each."""
