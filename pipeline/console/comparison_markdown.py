@@ -179,7 +179,8 @@ def _places(found: Comparison, branch: Branch, above: list[str]) -> Iterator[str
     way = [*above, *branch.names]
     for leaf in branch.leaves:
         cause = f", cause {code(leaf.cause)}" if leaf.cause is not None else ""
-        yield f"- {code(ARROW.join(way)) if way else 'the artifact'}: {prose(headline(leaf))}{cause}"
+        again = f", {prose(leaf.rebuilt.text)}" if leaf.rebuilt is not None else ""
+        yield f"- {code(ARROW.join(way)) if way else 'the artifact'}: {prose(headline(leaf))}{cause}{again}"
         if leaf.left is not None or leaf.right is not None:
             for name, value in values(found, leaf.left, leaf.right):
                 yield f"  - {name}: {'*not there*' if value is None else code(value)}"

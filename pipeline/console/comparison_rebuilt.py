@@ -24,12 +24,13 @@ class Finding:
 
 def findings(found: Comparison) -> list[Finding]:
     """Returns what was told of leaves, each once, what is told of most of them first."""
-    groups: dict[str, Finding] = {}
+    groups: dict[tuple[str | None, ...], Finding] = {}
     for artifact in found.artifacts:
         for leaf in artifact.leaves:
             if leaf.rebuilt is None:
                 continue
-            group = groups.setdefault(leaf.rebuilt.model_dump_json(), Finding(leaf.rebuilt, 0, []))
+            told = leaf.rebuilt
+            group = groups.setdefault((told.text, told.evidence, told.remedy), Finding(told, 0, []))
             group.count += 1
             if len(group.places) < _MOST_PLACES:
                 group.places.append(f"{ARROW.join(leaf.path[-2:])}, {leaf.what}")
@@ -63,8 +64,8 @@ def remarks(found: Comparison) -> Iterator[str]:
     failed = sum(each.problem is not None for each in again.builds)
     seconds = sum(each.duration_seconds for each in again.builds)
     yield (
-        f"{many(len(again.builds), 'build')} made again"
-        f"{f', {failed} of which failed' if failed else ''}, {seconds:.0f} s; each is {again.built}."
+        f"Builds made again: {len(again.builds):,}"
+        f"{f', {failed:,} of which failed' if failed else ''}; {seconds:.0f} s. Each is {again.built}."
     )
     if again.modules:
         yield f"What differs is made by {', '.join(again.modules)}."

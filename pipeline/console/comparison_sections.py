@@ -124,7 +124,7 @@ def rebuilt(found: Comparison) -> str:
         '<section aria-labelledby="rebuilt"><h2 id="rebuilt">Built again</h2>'
         f'<ul class="why">{"".join(items)}</ul>{told}'
         f"<details><summary>{many(len(found.rebuilds.builds), 'build')}</summary>"
-        f'<ol class="names">{builds}</ol></details></section>'
+        f'<ul class="names">{builds}</ul></details></section>'
     )
 
 

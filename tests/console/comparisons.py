@@ -13,6 +13,8 @@ from pipeline.records.comparison import (
     ComparedSide,
     Comparison,
     Difference,
+    Rebuild,
+    Rebuilds,
     Verdict,
     Wire,
 )
@@ -268,6 +270,52 @@ def several() -> Comparison:
     )
 
 
+def rebuilt() -> Comparison:
+    """Two builds of which what differs was built again: two leaves depend on the host, one on chance."""
+    deb = "cloudstack-marvin_4.21.0.0-SNAPSHOT_all.deb"
+    zone = {
+        "kind": "host-dependent",
+        "makes": ["timezone"],
+        "how": "alone",
+        "text": "host-dependent: the time zone makes it",
+        "evidence": "build1 with the time zone of build2 makes what build2 makes",
+        "remedy": "TZ=UTC",
+    }
+    chance = {
+        "kind": "random",
+        "text": "random",
+        "evidence": "two builds on build1 and two on build2 differ from each other",
+        "remedy": "seed it",
+    }
+    return comparison(
+        Verdict.DIFFER,
+        artifact(
+            deb,
+            Verdict.DIFFER,
+            leaf(deb, "data", "./a/zone.txt", left="00:00", right="05:45", rebuilt=zone),
+            leaf(deb, "data", "./a/other.txt", left="00:00", right="05:45", rebuilt=zone),
+            leaf(deb, "data", "./a/PKG-INFO", left="Id: 1", right="Id: 2", evidence="line 3", rebuilt=chance),
+        ),
+        rebuilds=Rebuilds(
+            built="the whole recipe",
+            builds=[
+                Rebuild(name="build1, again (1 of 2)", side="left", duration_seconds=40.2),
+                Rebuild(name="build1, again (2 of 2)", side="left", duration_seconds=39.8),
+                Rebuild(
+                    name="build1 with the umask of build2",
+                    side="left",
+                    changed={"umask": "077"},
+                    problem="compile in core: no symbol",
+                    duration_seconds=12.0,
+                ),
+            ],
+            modules=["cloud-api"],
+            not_varied=["the clock: no build is given another"],
+            notes=["build2 is another machine: nothing was built there"],
+        ),
+    )
+
+
 def hostile() -> Comparison:
     """A comparison in which every text that a builder or an archive chooses is hostile."""
     artifacts = [
@@ -275,7 +323,8 @@ def hostile() -> Comparison:
             name,
             list(Verdict)[n % 5],
             *(leaf(name, "data", other, HOSTILE[(n + m) % len(HOSTILE)], what=other or "content",
-                   left=name, right=other, cause=other or None, evidence=name, count=1 + m % 3)
+                   left=name, right=other, cause=other or None, evidence=name, count=1 + m % 3,
+                   rebuilt={"kind": "random", "text": name, "evidence": other} if m % 2 else None)
               for m, other in enumerate(HOSTILE)),
             problem=name if n % 2 else None, normalisers=[name],
             displays=[
@@ -305,6 +354,16 @@ def hostile() -> Comparison:
             pair(Verdict.DIFFER, "build1", "build2", *artifacts, problems=list(HOSTILE)),
             pair(Verdict.INCOMPARABLE, "build1", "build3", *artifacts, inputs=differences),
         ],
+        rebuilds=Rebuilds(
+            built=HOSTILE[0],
+            builds=[
+                Rebuild(name=name, side="left", changed={name: name}, problem=name if n % 2 else None)
+                for n, name in enumerate(HOSTILE)
+            ],
+            modules=list(HOSTILE),
+            not_varied=list(HOSTILE),
+            notes=list(HOSTILE),
+        ),
     )
 
 

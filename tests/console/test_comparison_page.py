@@ -24,6 +24,7 @@ EXAMPLES = {
     "inputs": made.other_inputs(),
     "agreeing": made.agreeing(),
     "several": made.several(),
+    "rebuilt": made.rebuilt(),
     "hostile": made.hostile(),
     "large": made.large(),
     "empty": comparison(Verdict.INCOMPLETE, problems=["both sides hold no files"], scope="files"),

@@ -205,7 +205,7 @@ def test_what_no_longer_builds_is_said(random: Host) -> None:
     assert done.code == 88
     assert "build1, again (1 of 2): " in done.out
     assert "failed: unknown in Tiny Core" in done.out or "failed: " in done.out
-    assert "4 of which failed" in done.out
+    assert "Builds made again: 4, 4 of which failed" in done.out
     assert "not known" in done.out
     assert left_behind(random) == []
 
