@@ -65,7 +65,7 @@ def remarks(found: Comparison) -> Iterator[str]:
     seconds = sum(each.duration_seconds for each in again.builds)
     yield (
         f"Builds made again: {len(again.builds):,}"
-        f"{f', {failed:,} of which failed' if failed else ''}; {seconds:.0f} s. Each is {again.built}."
+        f"{f', {failed:,} of which failed' if failed else ''}; {seconds:.0f} s. Each {again.built}."
     )
     if again.modules:
         yield f"What differs is made by {', '.join(again.modules)}."

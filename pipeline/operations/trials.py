@@ -20,7 +20,7 @@ from pipeline.compare.descent import descend
 from pipeline.compare.explaining import explain
 from pipeline.compare.leaf_forms import EQUAL, UNREADABLE, Key, Pair, form_of, key_of, pair_of
 from pipeline.compare.moments import Told, tells_its_time
-from pipeline.compare.telling import owners, rebuilt, told
+from pipeline.compare.telling import folders, owners, rebuilt, told
 from pipeline.compare.wire import Line
 from pipeline.errors import ComparisonIncomplete
 from pipeline.operations.agreement import Side
@@ -128,6 +128,9 @@ class _Run:
         self._builds: list[Rebuild] = []
         self._made: dict[Change, str | None] = {}
         self._hopeless: str | None = None
+        recipe = next(each for each in originals if each.here).manifest.recipe
+        packages = recipe is None or recipe.packages
+        self._modules = () if packages else folders([each.name for each in subject])
         self._known = [self._original(side) for side in (LEFT, RIGHT)]
         #: Every later build is held against these: the originals, and each side's first that was made again.
         self._measures = list(self._known)
@@ -147,6 +150,9 @@ class _Run:
 
     def repeat(self) -> None:
         """Makes each side's build again, twice alike, as far as it can be made here."""
+        count = REPEATS * sum(self._here)
+        begun, ended = next(each for each in self._originals if each.here).ran
+        self._site.say(f"At least {count} builds, of about {(ended - begun).total_seconds():.0f} s each …")
         for side in (LEFT, RIGHT):
             for number in range(REPEATS) if self._here[side] else ():
                 name = f"{self._names[side]}, again ({number + 1} of {REPEATS})"
@@ -170,7 +176,7 @@ class _Run:
             return None
         values = {**self._values[side], **{thing: self._values[1 - side].get(thing, "") for thing in things}}
         self._site.say(f"Building {name} …")
-        made = self._maker.make(values)
+        made = self._maker.make(values, self._modules)
         changed = {thing: values[thing] or "reversed" for thing in sorted(things)}
         record = Rebuild(
             name=name,
@@ -298,10 +304,18 @@ class _Run:
             for side in (LEFT, RIGHT)
             if not self._here[side]
         ]
+        notes += [
+            f"{self._names[side]} had another {THINGS[thing].words.removeprefix('the ')} when it built first."
+            for side in (LEFT, RIGHT)
+            for thing, value in self._values[side].items()
+            if self._here[side] and not self._maker.exact(thing, value)
+        ]
         if self._hopeless:
             notes.append(f"Ended early: {self._hopeless}")
         return Rebuilds(
-            built="the whole recipe: the packages are made of all modules at once",
+            built=f"of {', '.join(self._modules)} alone, with what they need"
+            if self._modules
+            else "of the whole recipe: packages are made of all modules at once",
             builds=self._builds,
             modules=owners(leaves, ids),
             not_varied=self._not_varied,

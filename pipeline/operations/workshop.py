@@ -58,8 +58,8 @@ class Maker(Protocol):
     def exact(self, thing: str, value: str) -> bool:
         """Says whether it would have just this value."""
 
-    def make(self, values: Values) -> Made:
-        """Makes one build with these values. Raises Interrupted."""
+    def make(self, values: Values, modules: tuple[str, ...]) -> Made:
+        """Makes one build with these values; without packages, of these modules alone. Raises Interrupted."""
 
 
 class Workshop:
@@ -87,12 +87,12 @@ class Workshop:
         """Says whether it would have just this value."""
         return self._stage.exact(thing, value)
 
-    def make(self, values: Values) -> Made:
-        """Makes one build with these values. Raises Interrupted."""
+    def make(self, values: Values, modules: tuple[str, ...]) -> Made:
+        """Makes one build with these values; without packages, of these modules alone. Raises Interrupted."""
         self._count += 1
         clock = self._site.clock
         begun, started = clock.now(), clock.boottime()
-        variation = self._stage.variation(values)
+        variation = replace(self._stage.variation(values), modules=modules)
         place = self._stage.place(self._folder, values.get("folder", ""))
         prepared = replace(self._prepared, recipe=variation.of_recipe(self._prepared.recipe), place=place)
         settings = replace(
@@ -116,7 +116,9 @@ class Workshop:
             except OSError as exc:
                 failure = of_os_error(exc)
         if (why := self._stop()) is not None:
-            raise Interrupted(f"The rebuild was {why}." if "interrupted" in why else "Interrupted.")
+            raise Interrupted(
+                f"Building again was {why}.", remedy="`invoke compare` shows the comparison as it was before."
+            )
         with suppress(OSError, PipelineError):
             workspace.remove(place.work / "jobs" / f"{self._job.id}.{self._job.attempt}")
         return Made(
@@ -144,17 +146,16 @@ def open_workshop(
     try:
         environment = prepared.environment or Environment()
         stage = look(environment, folder, site.settings.work.parent)
-        recipe = _as_recorded(prepared, manifest)
+        recipe = as_recorded(prepared.recipe, manifest.recipe)
         workshop = Workshop(site, job, replace(prepared, recipe=recipe), stage, folder, stop)
-        workshop.notes += _changed_since(prepared, manifest)
+        workshop.notes += changed_since(prepared.recipe, manifest.recipe)
         yield workshop
     finally:
         _clear(folder)
 
 
-def _as_recorded(prepared: Prepared, manifest: Manifest) -> Recipe:
-    """Returns a manifest's recipe with this machine's tools; what was masked in it as it is now."""
-    recorded, now = manifest.recipe, prepared.recipe
+def as_recorded(now: Recipe, recorded: Recipe | None) -> Recipe:
+    """Returns a recorded recipe with this machine's tools; what was masked in it as it is now. PURE."""
     if recorded is None:
         return now
     shown = mask_record(now)
@@ -168,10 +169,9 @@ def _as_recorded(prepared: Prepared, manifest: Manifest) -> Recipe:
     return now.model_copy(update={**fields, "environment": environment})
 
 
-def _changed_since(prepared: Prepared, manifest: Manifest) -> list[str]:
-    """Says which tools are others now than when the build was made first."""
-    then = manifest.recipe.toolchain if manifest.recipe else None
-    now = prepared.recipe.toolchain
+def changed_since(recipe: Recipe, recorded: Recipe | None) -> list[str]:
+    """Says which tools are others now than when the build was made first. PURE."""
+    then, now = (recorded.toolchain if recorded else None), recipe.toolchain
     if then is None or now is None:
         return []
     changed = [

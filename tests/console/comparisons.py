@@ -297,7 +297,7 @@ def rebuilt() -> Comparison:
             leaf(deb, "data", "./a/PKG-INFO", left="Id: 1", right="Id: 2", evidence="line 3", rebuilt=chance),
         ),
         rebuilds=Rebuilds(
-            built="the whole recipe",
+            built="of the whole recipe",
             builds=[
                 Rebuild(name="build1, again (1 of 2)", side="left", duration_seconds=40.2),
                 Rebuild(name="build1, again (2 of 2)", side="left", duration_seconds=39.8),

@@ -28,7 +28,7 @@ def test_a_terminal_tells_it_at_the_leaf_and_once_for_all() -> None:
         "→ TZ=UTC",
         "random  1 place",
         "build1 with the umask of build2 (umask = 077): 12.0 s; failed: compile in core: no symbol",
-        "Builds made again: 3, 1 of which failed; 92 s. Each is the whole recipe.",
+        "Builds made again: 3, 1 of which failed; 92 s. Each of the whole recipe.",
         "What differs is made by cloud-api.",
         "build2 is another machine: nothing was built there",
         "Not varied: the clock: no build is given another.",
