@@ -180,7 +180,7 @@ class Showing:
         """Shows two classes as javap prints them, each by a process of its own."""
         program = self._tools.where("javap")
         if program is None:
-            return self._other(node, left, right, "javap is not installed")
+            return self._other(node, left, right, "javap is not installed, or cannot be confined")
         printed = []
         for data in (left, right):
             # In a folder: javap takes a bare name for that of a class which it has to find.
@@ -197,7 +197,7 @@ class Showing:
         """Shows what is no text, with diffoscope where it is installed."""
         program = self._tools.where("diffoscope")
         if program is None:
-            return _bytes(node, left, right, why or "diffoscope is not installed")
+            return _bytes(node, left, right, why or "diffoscope is not installed, or cannot be confined")
         names = [f"{side}/leaf{_suffix(node.shown[-1])}" for side in ("left", "right")]
         files = dict(zip(names, (left, right), strict=True))
         ran = self._tools.run([program, *_DIFFOSCOPE, *names], files, Bounds())

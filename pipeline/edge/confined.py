@@ -90,7 +90,7 @@ class Ran:
 class Confinement:
     """What this machine permits: `words` go before a program's, and `told` says it in a sentence's part.
 
-    `lacks` are the protections that there are none of here.
+    `lacks` are the protections that there are none of here. Where it is not `usable` nothing is run at all.
     """
 
     words: tuple[str, ...]
@@ -98,6 +98,7 @@ class Confinement:
     told: str
     lacks: tuple[str, ...] = ()
     space: bool = True
+    usable: bool = True
 
     def argv(self, cage: Path, program: Sequence[str], bounds: Bounds) -> list[str]:
         """Returns the words that run a program in a folder with `files` in it."""
@@ -121,8 +122,8 @@ class ConfinedPrograms:
     """The programs of this machine, run as confined as it permits."""
 
     def where(self, name: str) -> str | None:
-        """Returns where a program of this name lies; None where there is none."""
-        return shutil.which(name)
+        """Returns where a program lies; None where there is none, or nothing to confine it with."""
+        return shutil.which(name) if confined_here().usable else None
 
     def run(self, program: Sequence[str], files: Mapping[str, bytes], bounds: Bounds) -> Ran:
         """Runs a program in a folder that holds these files. Raises OSError."""
@@ -171,8 +172,7 @@ def confined_here() -> Confinement:
     for each in tried:
         if run_confined(["true"], {}, confinement=each).status == 0:
             return each
-    lacks = (*lacks, "what it may take is not bounded: util-linux is not installed")
-    return Confinement(("false",), None, "not at all", lacks, space=False)
+    return Confinement((), None, "not at all", ("util-linux is not installed",), space=False, usable=False)
 
 
 def _nobody() -> int:

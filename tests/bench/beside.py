@@ -42,7 +42,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Took:
-    """What a command printed, its status (124: ended at the limit), seconds, of processors, and MiB."""
+    """What a command printed, its status, seconds, those of processors (not of what was ended), and MiB."""
 
     status: int
     output: str
@@ -51,10 +51,17 @@ class Took:
     memory: float
 
     @property
+    def ended(self) -> bool:
+        """Says whether it had to be ended at the limit: `timeout` says so, or was killed with it."""
+        return self.status in (124, 137, -9)
+
+    @property
     def words(self) -> str:
         """Returns its cost in words."""
-        ended = f"ended after {LIMIT_SECONDS} s" if self.status == 124 else f"status {self.status}"
-        return f"{ended}, {self.seconds:.1f} s, {self.processors:.1f} s of processors, {self.memory:.0f} MiB"
+        if self.ended:
+            return f"ended after {self.seconds:.0f} s"
+        seconds = f"{self.seconds:.1f} s, {self.processors:.1f} s of processors"
+        return f"status {self.status}, {seconds}, {self.memory:.0f} MiB"
 
 
 def rows() -> Iterator[Row]:
@@ -166,8 +173,11 @@ def beside(folder: Path, what: str, left: Path, right: Path) -> Iterator[Row]:
         say = f"{found['verdict']}, {len(leaves)} leaves ({causes}), {here.words}"
         yield row(f"{name}, here: {say}", here.processors, "s", None, 1)
         lines = there.output.count("\n")
-        yield row(f"{name}, diffoscope: {lines} lines, {there.words}", there.processors, "s", None, 1)
-        yield row(f"{name}, here against diffoscope", here.processors / there.processors, "x", None, 1)
+        cost = there.seconds if there.ended else there.processors
+        yield row(f"{name}, diffoscope: {lines} lines, {there.words}", cost, "s", None, 1)
+        ratio = here.seconds / there.seconds if there.ended else here.processors / there.processors
+        of = ", which was ended" if there.ended else ""
+        yield row(f"{name}, here against diffoscope{of}", ratio, "x", None, 1)
 
 
 def ours(folder: Path, left: Path, right: Path) -> Took:

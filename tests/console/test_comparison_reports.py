@@ -82,6 +82,22 @@ def test_a_path_that_cannot_be_written_is_told_before_anything_is_compared(
     assert run(*words, "--json").json["error"]["exit_code"] == 33
 
 
+def test_what_differs_is_shown_when_it_is_asked_for(run: Run, sides: tuple[str, str]) -> None:
+    """In the text and in JSON, or of what is asked for by name; the verdict is the same as without."""
+    where = ("compare", "--left", sides[0], "--right", sides[1])
+    text = run(*where, "--show")
+    assert (text.code, text.out.splitlines()[-1][:16]) == (88, "DIFFER: 1 DIFFER")
+    lines = [line.strip() for line in text.out.splitlines()]
+    begin = lines.index("- left, + right, by text")
+    assert lines[begin + 1 : begin + 4] == ["@ line 1", "-one", "+two"]
+    named = run(*where, "--show=file.txt", "--json").json["artifacts"][0]
+    assert [(each["path"], each["lines"]) for each in named["displays"]] == [
+        (["file.txt"], ["@ line 1", "-one", "+two"])
+    ]
+    assert run(*where, "--show=other", "--json").json["artifacts"][0]["displays"] == []
+    assert run("compare", "--show", "--timings").code == 2
+
+
 def test_help_keeps_its_letter(run: Run) -> None:
     """`-h` explains the command and is not taken for --html."""
     ended = run("compare", "-h")

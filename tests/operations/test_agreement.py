@@ -15,8 +15,10 @@ import pytest
 from pipeline.builds.artifacts import Item, collect, new_manifest
 from pipeline.builds.environment import listing
 from pipeline.compare.bundle import STARTER
+from pipeline.compare.showing import Showing
 from pipeline.compare.wire import Line
 from pipeline.console.comparison_words import places
+from pipeline.edge.confined import ConfinedPrograms
 from pipeline.edge.conversation import LocalConversation
 from pipeline.errors import ComparisonIncomplete, UsageError
 from pipeline.operations import comparisons
@@ -142,6 +144,26 @@ def test_a_file_that_differs_is_gone_into(
     assert any("./usr/share/sample/who" in leaf.path for leaf in differing.leaves)
     assert [group.builders for group in found.groups] == [["build1"], ["build2"]]
     assert ("packages.zip", "1", "2") in [(each.name, each.left, each.right) for each in found.environment]
+
+
+def test_leaves_are_shown_and_nothing_else_changes(
+    make_site: MakeSite, tmp_path: Path, packages: Mapping[str, bytes]
+) -> None:
+    """What differs between two builds is shown and kept; verdict, leaves and inputs are those without it."""
+    one, two = make_site("build1"), make_site("build2")
+    build(one, tmp_path, "job_1", both(packages["same"], packages["one"]))
+    build(two, tmp_path, "job_2", both(packages["same"], packages["two"]))
+    here = settled(one, tmp_path)
+    without = compare_builds(here, Asked(), [reach_here(here, converse)])
+    showing = Showing(ConfinedPrograms(), here.clock)
+    found = compare_builds(here, Asked(), [reach_here(here, converse)], showing)
+    (display,) = [each for artifact in found.artifacts for each in artifact.displays]
+    assert (display.path[-1], list(display.lines)) == (
+        "./usr/share/sample/who",
+        ["@ line 1", "-built on alpha", "+built on beta", " "],
+    )
+    stripped = [each.model_copy(update={"displays": []}) for each in found.artifacts]
+    assert (found.verdict, stripped, found.causes) == (without.verdict, without.artifacts, without.causes)
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,12 @@ import psutil
 import pytest
 
 from pipeline.compare.bundle import READER
+from pipeline.compare.showing import Wanted
 from pipeline.console.comparison import show_comparison
 from pipeline.edge.hosts import find_keys
 from pipeline.errors import HostRefused, HostUnreachable
 from pipeline.records.comparison import Verdict
+from pipeline.runtime.comparison import compare_here
 from tests.mounts import needs_mounts
 from tests.ssh.servers import Builder, compared, configured
 
@@ -44,6 +46,21 @@ def test_what_differs_is_found(builders: tuple[Builder, Builder]) -> None:
     found = compared(str(one.root), two.place)
     assert [each.verdict for each in found.artifacts] == [Verdict.DIFFER, Verdict.AGREE]
     assert [leaf.what for leaf in found.artifacts[0].leaves] == ["content"]
+
+
+def test_what_is_shown_travels_over_ssh(builders: tuple[Builder, Builder]) -> None:
+    """Both leaves' bytes come from where they lie, packed, and are counted with all that travels."""
+    one, two = builders
+    lines = [b"line %d\n" % number for number in range(2_000)]
+    (one.root / "a.txt").write_bytes(b"".join(lines))
+    (two.root / "a.txt").write_bytes(b"".join((*lines[:1_000], b"other\n", *lines[1_001:])))
+    without = compared(one.place, two.place)
+    found = compare_here(one.place, two.place, lambda text: None, Wanted())
+    (display,) = found.artifacts[0].displays
+    assert [line for line in display.lines if line[0] in "-+"] == ["-line 1000", "+other"]
+    assert found.artifacts[0].model_copy(update={"displays": []}) == without.artifacts[0]
+    assert found.wire.round_trips == without.wire.round_trips + 1
+    assert 5_000 < found.wire.bytes - without.wire.bytes < 30_000
 
 
 def test_the_wire_is_told(builders: tuple[Builder, Builder], capsys: pytest.CaptureFixture[str]) -> None:
