@@ -25,14 +25,20 @@ from tests.bench._planted import Planted, pairs
 from tests.bench.ssh import ENTRIES, row, write_jar
 
 ROOT = Path(__file__).resolve().parents[2]
-LIMIT_SECONDS = 100
-#: Prints how a command ended, then in JSON: seconds, of processors, and the largest process in KiB.
+LIMIT_SECONDS = float(os.environ.get("BENCH_LIMIT", "100"))
+#: Prints in JSON how a command ended, its seconds, those of processors, and the largest process in KiB. What
+#: has to be ended is ended with its group, and counted as far as it was waited for.
 _MEASURED = """
-import json, resource, subprocess, sys, time
+import json, os, resource, signal, subprocess, sys, time
 begun = time.perf_counter()
 with open(sys.argv[1], "wb") as out:
-    command = ["timeout", "-k", "5", *sys.argv[2:]]
-    status = subprocess.run(command, stdout=out, stderr=subprocess.DEVNULL).returncode
+    child = subprocess.Popen(sys.argv[3:], stdout=out, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        status = child.wait(float(sys.argv[2]))
+    except subprocess.TimeoutExpired:
+        os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+        status = None
 used = resource.getrusage(resource.RUSAGE_CHILDREN)
 print(json.dumps([status, time.perf_counter() - begun, used.ru_utime + used.ru_stime, used.ru_maxrss]))
 """
@@ -42,26 +48,19 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Took:
-    """What a command printed, its status, seconds, those of processors (not of what was ended), and MiB."""
+    """What a command printed, its status (None: ended at the limit), seconds, of processors too, and MiB."""
 
-    status: int
+    status: int | None
     output: str
     seconds: float
     processors: float
     memory: float
 
     @property
-    def ended(self) -> bool:
-        """Says whether it had to be ended at the limit: `timeout` says so, or was killed with it."""
-        return self.status in (124, 137, -9)
-
-    @property
     def words(self) -> str:
         """Returns its cost in words."""
-        if self.ended:
-            return f"ended after {self.seconds:.0f} s"
-        seconds = f"{self.seconds:.1f} s, {self.processors:.1f} s of processors"
-        return f"status {self.status}, {seconds}, {self.memory:.0f} MiB"
+        end = "ended at the limit" if self.status is None else f"status {self.status}"
+        return f"{end}, {self.seconds:.1f} s, {self.processors:.1f} s of processors, {self.memory:.0f} MiB"
 
 
 def rows() -> Iterator[Row]:
@@ -110,10 +109,10 @@ def planted(folder: Path) -> Iterator[Row]:
     for tool, same in equal.items():
         if tool == "here" or with_strip:
             wrong = [each.what for each in same if not each.noise]
-            what = f"planted differences, of {count}, made equal by normalising, {tool}"
-            yield row(what, len(same), "", None, 1)
+            name = f"planted differences, of {count}, made equal by normalising, {tool}"
+            yield row(name, len(same), "", None, 1)
             limit = 0 if tool == "here" else None
-            yield row(f"{what}, that are no noise{_but(wrong)}", len(wrong), "", limit, 1)
+            yield row(f"{name}, that are no noise{_named(wrong)}", len(wrong), "", limit, 1)
     if not with_strip:
         note("strip-nondeterminism is not installed")
 
@@ -166,18 +165,22 @@ def beside(folder: Path, what: str, left: Path, right: Path) -> Iterator[Row]:
         if one.suffix not in (".deb", ".jar") or one.read_bytes() == other.read_bytes():
             continue
         here, there = ours(folder, one, other), diffoscope(folder, one, other)
-        found = json.loads(here.output)
-        leaves = [leaf for each in found["artifacts"] for leaf in each["leaves"]]
-        causes = ", ".join(sorted({leaf["cause"] for leaf in leaves if leaf["cause"]})) or "no cause"
         name = f"{what}: {one.name}"
-        say = f"{found['verdict']}, {len(leaves)} leaves ({causes}), {here.words}"
-        yield row(f"{name}, here: {say}", here.processors, "s", None, 1)
+        yield row(f"{name}, here: {said(here)}, {here.words}", here.processors, "s", None, 1)
         lines = there.output.count("\n")
-        cost = there.seconds if there.ended else there.processors
-        yield row(f"{name}, diffoscope: {lines} lines, {there.words}", cost, "s", None, 1)
-        ratio = here.seconds / there.seconds if there.ended else here.processors / there.processors
-        of = ", which was ended" if there.ended else ""
-        yield row(f"{name}, here against diffoscope{of}", ratio, "x", None, 1)
+        yield row(f"{name}, diffoscope: {lines} lines, {there.words}", there.processors, "s", None, 1)
+        ended = " (at the limit)" if None in (here.status, there.status) else ""
+        yield row(f"{name}, here against diffoscope{ended}", here.processors / there.processors, "x", None, 1)
+
+
+def said(here: Took) -> str:
+    """Returns what a comparison says in words."""
+    if here.status is None:
+        return "nothing"
+    found = json.loads(here.output)
+    leaves = [leaf for each in found["artifacts"] for leaf in each["leaves"]]
+    causes = ", ".join(sorted({leaf["cause"] for leaf in leaves if leaf["cause"]})) or "no cause"
+    return f"{found['verdict']}, {len(leaves)} leaves ({causes})"
 
 
 def ours(folder: Path, left: Path, right: Path) -> Took:
@@ -238,4 +241,8 @@ def note(text: str) -> None:
 
 
 def _but(what: Sequence[str]) -> str:
-    return f" ({'not ' if what else ''}{'; '.join(what)})" if what else ""
+    return f" (not {'; '.join(what)})" if what else ""
+
+
+def _named(what: Sequence[str]) -> str:
+    return f" ({'; '.join(what)})" if what else ""
