@@ -66,7 +66,7 @@ def displays_html(found: Comparison) -> str:
 
 def _item(found: Comparison, artifact: ComparedArtifact, each: ComparedDisplay) -> str:
     rows = "".join(
-        f'<span class="{_KINDS.get(_sign(line), "same")}"><bdi>{escape(visible(line))}</bdi></span>'
+        f'<span class="{_KINDS.get(_sign(line), "both")}"><bdi>{escape(visible(line))}</bdi></span>'
         for line in each.lines
     )
     hidden = (
