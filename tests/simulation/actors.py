@@ -101,9 +101,11 @@ def agent(node: Node, program: Program) -> None:
             if job.status == "queued" and job.target in (None, site.builder):
                 break
         else:
+            if node.world.promoting is not None:
+                node.world.promoting.tend(node, site)
             return
         value = site.ask({"kind": "job.claim", "holder": site.holder()}, kind="attached")
-        _build(site, value)
+        build_claimed(site, value)
 
     guarded(node, program, act)
 
@@ -122,14 +124,15 @@ def build(node: Node, program: Program, site: Site, dice: Dice) -> None:
         "priority": 1 + dice.below(9),
     }
     value = site.ask({"kind": "job.start", **order, "holder": site.holder()}, kind="attached")
-    _build(site, value)
+    build_claimed(site, value)
 
 
-def _build(site: Site, value: dict[str, Any]) -> None:
+def build_claimed(site: Site, value: dict[str, Any]) -> None:
     """The product's attempt at a job that was claimed."""
     job, _ = queue.find(site.state(fresh=False).view, value["job_id"])
     ready: Any = object()
-    run_attempt(site, Claimed(job, str(value["token"]), int(value["attempt"])), ready)
+    claimed = Claimed(job, str(value["token"]), int(value["attempt"]), value.get("round"))
+    run_attempt(site, claimed, ready)
 
 
 def prune(node: Node, program: Program, keep: int) -> None:

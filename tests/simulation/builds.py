@@ -7,7 +7,7 @@ machine: the build itself, its signals and threads, and what reads or writes a r
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import lru_cache
@@ -51,6 +51,7 @@ def construct(
     """Stands for a build: time passes, and at the end there are files, or a failed test."""
     dice = Dice(site.node.world.seed, "build", job.id, number)
     report_progress({"stage": "b"})
+    promoting = site.node.world.promoting
     begun, takes = site.clock.boottime(), dice.around(dice.pick((4.0, 30.0, 90.0, 600.0)))
     while site.clock.boottime() < begun + takes and not cancelled():
         site.clock.sleep(min(20.0, takes))
@@ -58,25 +59,34 @@ def construct(
     if why := cancelled():
         failure = Failure(failure_class=FailureClass.CANCELLED, message=f"cancelled: {why}")
         return Built(status="cancelled", failure=failure, payloads={"log": b"built\n"})
-    names = [f"{job.id}.deb"] if outcome == "succeeded" else []
-    manifest = _collect(site, job, token, number, names)
+    files = {f"{job.id}.deb": f"{job.id}.deb of {token}".encode()} if outcome == "succeeded" else {}
+    facts: dict[str, Any] = {}
+    if promoting is not None:
+        files, facts = promoting.made_by(site.node, job, number, files)
+    manifest = _collect(site, job, token, number, files, facts)
     return Built(
-        status="succeeded" if names else "failed",
-        failure=None if names else Failure(failure_class=FailureClass.TEST, message="a test failed"),
+        status="succeeded" if files else "failed",
+        failure=None if files else Failure(failure_class=FailureClass.TEST, message="a test failed"),
         artifacts=list(manifest.artifacts),
         payloads={"log": b"built\n", "manifest": dump(manifest)},
     )
 
 
-def _collect(site: VirtualSite, job: Job, token: str, number: int, names: list[str]) -> Manifest:
+def _collect(
+    site: VirtualSite,
+    job: Job,
+    token: str,
+    number: int,
+    files: Mapping[str, bytes],
+    of_build: Mapping[str, Any],
+) -> Manifest:
     """Keeps a set as the product does: under a hidden name, synced, then renamed, then the folders above."""
     root: Any = site.settings.artifacts
     group = root / site.builder / slug(job.branch)
     work = group / f".partial-{site.program.name}-{job.id}.{token}"
     work.mkdir(parents=True)
     made = []
-    for name in names:
-        data = f"{name} of {token}".encode()
+    for name, data in files.items():
         disk.write_synced(work / name, data)
         site.step("artifact synced")
         sums = {"sha256": hashlib.sha256(data).hexdigest()}
@@ -87,7 +97,12 @@ def _collect(site: VirtualSite, job: Job, token: str, number: int, names: list[s
     )  # fmt: skip
     facts = {"artifacts": made, "artifact_count": len(made)}
     manifest = empty.model_copy(
-        update={**facts, "total_size_bytes": sum(one.size_bytes for one in made), "build_dir": "/set"}
+        update={
+            **of_build,
+            **facts,
+            "total_size_bytes": sum(one.size_bytes for one in made),
+            "build_dir": "/set",
+        }
     )
     disk.write_synced(work / MANIFEST, dump(manifest))
     disk.flush_folder(work)

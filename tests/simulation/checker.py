@@ -18,6 +18,7 @@ from tests.simulation.invariants import INVARIANTS, History, State, Step, grants
 
 if TYPE_CHECKING:
     from tests.simulation.node import Node
+    from tests.simulation.notary import Notary
     from tests.simulation.world import World
 
 #: A newer version of the records than every node's: the checker reads what any of them wrote.
@@ -63,6 +64,8 @@ class Checker:
         #: The last tip that each node's store has seen, kept apart from the store.
         self.seen: dict[str, str] = {}
         self._refs = _Refs(world)
+        #: Who signed what, where something is signed.
+        self.notary: Notary | None = None
 
     @property
     def state(self) -> State:
@@ -293,6 +296,9 @@ class Checker:
             alive=self.world.alive,
             lost=self.lost,
             untold=self.untold,
+            tree_before=base.tree,
+            tree=link.tree,
+            notary=self.notary,
         )
 
     def _state(self, tree: TreeView, like: Link | None) -> State:

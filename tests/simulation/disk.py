@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from tests.simulation.dice import Dice
@@ -59,7 +61,7 @@ class Folder:
 
 
 class VirtualPath:
-    """As much of a path as journals and artifacts use."""
+    """As much of a path as journals, artifacts, policies and promoted sets use."""
 
     __slots__ = ("node", "parts")
 
@@ -127,9 +129,14 @@ class VirtualPath:
             raise self._error(errno.ENOENT)
         return here.data
 
+    def lstat(self) -> SimpleNamespace:
+        if self.found() is None:
+            raise self._error(errno.ENOENT)
+        return SimpleNamespace(st_mode=stat.S_IFDIR if self.is_dir() else stat.S_IFREG)
+
     # ------------------------------------------------------------ changing
 
-    def mkdir(self, *, parents: bool = False, exist_ok: bool = False) -> None:
+    def mkdir(self, mode: int = 0o777, *, parents: bool = False, exist_ok: bool = False) -> None:
         if self.is_dir():
             if not exist_ok:
                 raise self._error(errno.EEXIST)
@@ -162,6 +169,18 @@ class VirtualPath:
         target.parent.folder().names[target.name] = here
 
     replace = rename
+
+    def unlink(self, missing_ok: bool = False) -> None:
+        if self.found() is None and not missing_ok:
+            raise self._error(errno.ENOENT)
+        self.parent.folder().names.pop(self.name, None)
+
+    def symlink_to(self, target: str) -> None:
+        """A link is a file here whose bytes are what it leads to."""
+        self.write(target.encode(), synced=True)
+
+    def chmod(self, mode: int) -> None:
+        pass
 
     def sync(self) -> None:
         """Makes a folder's names durable."""

@@ -312,6 +312,7 @@ class Node:
         self.leading: Program | None = None
         self.machine_held: Program | None = None
         self.pulse_held: Program | None = None
+        self.file_locks: dict[tuple[str, ...], Program] = {}
 
     # ------------------------------------------------------------ time
 
@@ -380,10 +381,13 @@ class Node:
         settings = Settings(author=self.builder, reducer=self.reducer)
         ledger = Ledger(store, refs, world.decide, world.adopt, clock, random, processes, settings)
         local: LocalSettings = self.settings
-        return VirtualSite(
+        site = VirtualSite(
             self, program, local, self.builder, ledger, clock, random, processes, world.decide, world.adopt,
             self.reducer,
         )  # fmt: skip
+        if world.promoting is not None:
+            world.promoting.equip(site, self)
+        return site
 
     # ------------------------------------------------------------ what befalls a machine
 

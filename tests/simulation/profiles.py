@@ -12,18 +12,31 @@ _COMMANDS = (
     ("reply", 6.0), ("look", 3.0), ("configure", 2.0), ("break-lock", 2.0), ("promote", 14.0),
 )  # fmt: skip
 
+PROMOTING = (
+    ("campaign", 7.0), ("tend", 6.0), ("promote-build", 26.0), ("roll-back", 7.0), ("verify", 7.0),
+    ("revoke", 0.7), ("new-policy", 1.3), ("outside", 1.0), ("cancel", 1.5), ("order", 0.5), ("look", 0.5),
+)  # fmt: skip
+#: Everything that may go wrong, and seldom for hours: a promotion takes several builders.
+PROMOTING_FAULTS = {
+    "kill": 8.0, "stop": 3.0, "leader-killed": 2.0, "leader-stopped": 2.0, "power-loss": 4.0, "suspend": 1.0,
+    "partition": 2.0, "slow-node": 0.5, "remote-down": 0.3, "refusal": 0.5, "outbox-full": 0.5,
+    "clone-full": 0.5, "clone-removed": 0.5, "clock-step": 0.5, "store-restored": 0.4, "store-cloned": 0.3,
+    "remote-restored": 0.4, "server-power-loss": 0.3, "by-hand": 1.0, "mixed-versions": 0.2,
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Profile:
     """Weights and times, in seconds. `only` are the faults with their weights, if not all as registered;
     `steps` those at which an ambush strikes, `patience` how many of them it may let pass. An agent looks
     round the more seldom the longer nothing has happened, at least every `longest_pause`. `prunes` is how
-    often somebody prunes when somebody asks for something.
+    often somebody prunes when somebody asks for something. `promotes`: there is a policy, and builders sign.
     """
 
     does: str
     commands: Sequence[tuple[str, float]] = _COMMANDS
     burst: Sequence[int] = (1, 1, 1, 2, 4)
+    gap: float = 8.0
     idle: float = 20_000.0
     poll: float = 90.0
     longest_pause: float = 3600.0
@@ -32,6 +45,7 @@ class Profile:
     points: float = 1.0
     patience: int = 120
     prunes: float = 0.05
+    promotes: bool = False
     steps: frozenset[str] = frozenset()
     only: Mapping[str, float] = field(default_factory=dict)
 
@@ -148,6 +162,32 @@ PROFILES: dict[str, Profile] = {
             | {"removal", "sets listed", "entries", "set removed"}
         ),
         only={"kill": 4, "power-loss": 3, "stop": 6, "partition": 1, "remote-down": 1, "outbox-full": 1},
+    ),
+    "promotion": Profile(
+        "builds in rounds are signed, compared, promoted and rolled back; keys are revoked, policies change",
+        commands=PROMOTING,
+        burst=(1, 1, 1, 2),
+        gap=150.0,
+        idle=3000.0,
+        poll=45.0,
+        trouble=150.0,
+        weather=0.3,
+        patience=60,
+        promotes=True,
+        only=PROMOTING_FAULTS,
+    ),
+    "cheats": Profile(
+        "the same, while builders, promoters and others cheat in every way that there is",
+        commands=(*PROMOTING, ("promote-build", 14.0), ("cheat-somehow", 40.0)),
+        burst=(1, 1, 2, 3),
+        gap=100.0,
+        idle=2000.0,
+        poll=45.0,
+        trouble=300.0,
+        weather=0.2,
+        patience=60,
+        promotes=True,
+        only=PROMOTING_FAULTS,
     ),
     "calm": Profile(
         "nothing goes wrong: what it costs", burst=(4, 6, 8), weather=0.0, idle=60.0, only={"-": 1}

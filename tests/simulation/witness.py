@@ -231,6 +231,8 @@ class Witness:
         """
         asked = self.asked.get(op)
         self.world.keeping.landed(asked, request, outcome)
+        if self.world.promoting is not None:
+            self.world.promoting.landed(asked, request, outcome)
         own = asked is not None and asked.node not in self.odd_disks
         late = self.world.checker.late(commit)
         if asked is not None and own and asked.told is None and not late and not self._holds(asked.node, op):

@@ -15,7 +15,7 @@ from pipeline.records.base import dump
 from pipeline.records.builders import Builder
 from pipeline.records.builds import BuildConfig
 from pipeline.records.messages import Message
-from tests.simulation import actors
+from tests.simulation import actors, cheaters, promoters
 from tests.simulation.builds import virtual_attempts
 from tests.simulation.checker import Checker, Link
 from tests.simulation.dice import Dice
@@ -26,9 +26,11 @@ from tests.simulation.memo import memoised
 from tests.simulation.node import Disk, Node, VirtualClock, VirtualRandomness, VirtualStore
 from tests.simulation.outside import Outside, Work
 from tests.simulation.profiles import PROFILES
+from tests.simulation.promoting import Promoting
 from tests.simulation.pulse import virtual_leases, virtual_pulses
 from tests.simulation.scheduler import Endless, Program, Scheduler
 from tests.simulation.server import Server
+from tests.simulation.vaults import virtual_vaults
 from tests.simulation.witness import Witness
 
 if TYPE_CHECKING:
@@ -75,6 +77,7 @@ class Result:
     hits: Counter[tuple[str, str]] = field(default_factory=Counter)
     commands: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
+    cheats: Counter[tuple[str, str]] = field(default_factory=Counter)
     story: list[str] = field(default_factory=list)
 
 
@@ -97,6 +100,7 @@ class World:
         self.checker = Checker(self)
         self.outside = Outside(self)
         self.keeping = Keeping(self)
+        self.promoting = Promoting(self) if self.profile.promotes else None
         self.hits: Counter[tuple[str, str]] = Counter()
         self.commands: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
@@ -140,6 +144,9 @@ class World:
             _Direct(self.server), files, "operator", clock, VirtualRandomness(first), self.reducer
         )  # type: ignore[arg-type]
         self.checker.begin(commit)
+        if self.promoting is not None:
+            self.checker.notary = self.promoting.notary
+            self.promoting.begin(commit)
         self.server.landed = self._landed
         for node in self.nodes:
             self.open_disk(node)
@@ -176,7 +183,7 @@ class World:
             if up:
                 name = dice.weighted(self.profile.commands)
                 actors.run(self, dice.pick(up), name, Dice(self.plan.seed, "command", self._left))
-        gap = dice.weighted(((8.0, 0.70), (200.0, 0.26), (self.profile.idle, 0.04)))
+        gap = dice.weighted(((self.profile.gap, 0.70), (200.0, 0.26), (self.profile.idle, 0.04)))
         self.scheduler.at(dice.around(gap), self._next_command)
 
     def _keep_agent(self, node: Node, delay: float) -> None:
@@ -318,6 +325,8 @@ class World:
         copy.machine = node.machine if self._gremlin.chance(0.5) else copy.machine
         copy.restore(node.snapshot())
         copy.known = set(node.known)
+        if self.promoting is not None:
+            self.promoting.settle(copy)
         if copy.machine == node.machine:
             self.copied.add(node.machine)
         self.hit("store-cloned", node.at)
@@ -445,6 +454,8 @@ class World:
         if not open_ends:
             self.finished = True
             self.keeping.at_the_end()
+            if self.promoting is not None:
+                self.promoting.at_the_end()
         elif self.scheduler.now > self._healed + max(HEALED_SECONDS, 2 * self.profile.longest_pause):
             self.finished = True
             violated("everything-ends", "; ".join(open_ends[:5]))
@@ -459,7 +470,7 @@ class World:
                 ends.append(f"{node.name} holds {row[0]}: {row[1]}")
             ends += [f"{node.name} keeps a report of {name}" for name in self.keeping.reports(node)]
             ends += [f"{name} goes on" for name in node.programs if ".agent." not in name]
-        return ends
+        return ends + (self.promoting.open_ends() if self.promoting is not None else [])
 
     def tell(self, text: str) -> None:
         if self.chatty:
@@ -488,6 +499,7 @@ class World:
             hits=self.hits,
             commands=self.commands,
             refused=self.refused,
+            cheats=self.promoting.cheats if self.promoting else Counter(),
             story=self.story,
         )
 
@@ -511,8 +523,8 @@ class _Direct:
 
 def play(plan: Plan, *, chatty: bool = False) -> Result:
     """Runs one plan."""
-    with memoised(), virtual_pulses(), virtual_leases(), virtual_attempts():
+    with memoised(), virtual_pulses(), virtual_leases(), virtual_attempts(), virtual_vaults():
         return World(plan, chatty=chatty).run()
 
 
-__all__ = ["Plan", "Result", "Store", "World", "play"]
+__all__ = ["Plan", "Result", "Store", "World", "cheaters", "play", "promoters"]

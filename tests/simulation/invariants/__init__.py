@@ -7,7 +7,7 @@ Conditions under which one is promised stand in docs/explanation/cluster.md; the
 
 from collections.abc import Callable
 
-from tests.simulation.invariants import chain, jobs, locks, messages, tokens
+from tests.simulation.invariants import chain, jobs, locks, messages, promotions, rounds, tokens
 from tests.simulation.invariants.base import SWITCHED_OFF, History, State, Step, Violated, violated
 from tests.simulation.invariants.tokens import grants
 
@@ -18,6 +18,8 @@ INVARIANTS: list[Callable[[Step], None]] = [
     *jobs.INVARIANTS,
     *locks.INVARIANTS,
     *messages.INVARIANTS,
+    *promotions.INVARIANTS,
+    *rounds.INVARIANTS,
 ]
 
 

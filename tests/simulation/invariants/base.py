@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline.records.base import load
+from pipeline.records.decisions import View
 from pipeline.records.jobs import Jobs
 from pipeline.records.ledger import LedgerState, Transaction
 from pipeline.records.locks import Locks, Token
 from pipeline.records.messages import Mailbox, Messages
+
+if TYPE_CHECKING:
+    from tests.simulation.notary import Notary
 
 #: Invariants that are switched off, to show which mutants then survive. Empty but in that test.
 SWITCHED_OFF: set[str] = set()
@@ -52,6 +56,10 @@ class History:
     sealed_messages: dict[str, int] = field(default_factory=dict)
     automatic: dict[str, int] = field(default_factory=dict)
     withdrawn: dict[str, int] = field(default_factory=dict)
+    #: Rounds by their path, commitments by theirs, and every SHA-256 that any file has had.
+    rounds: dict[str, int] = field(default_factory=dict)
+    commitments: dict[str, int] = field(default_factory=dict)
+    digests: dict[bytes, int] = field(default_factory=dict)
     #: Every epoch that was ever begun, in any chain -> the repairs that did, and their commits.
     epochs: dict[int, list[tuple[str, str]]] = field(default_factory=dict)
     #: Every token that was ever given, in any chain -> the commits that gave it, and what to whom.
@@ -59,7 +67,11 @@ class History:
 
     def rewind(self, position: int) -> None:
         """Forgets what came after a position; tokens and epochs are remembered over all chains."""
-        for kept in (self.jobs, self.sealed_jobs, self.messages, self.sealed_messages, self.automatic):
+        by_name: tuple[dict[Any, int], ...] = (
+            *(self.jobs, self.sealed_jobs, self.messages, self.sealed_messages, self.automatic),
+            *(self.rounds, self.commitments, self.digests),
+        )
+        for kept in by_name:
             for name in [name for name, at in kept.items() if at > position]:
                 del kept[name]
 
@@ -85,6 +97,11 @@ class Step:
     lost: Callable[[str], bool]
     #: Whether it did so before the machine of an operation had seen what it gave to it (`Checker`).
     untold: Callable[[str, str, str], bool]
+    #: What was there before, as the decisions saw it, and what is there now.
+    tree_before: View
+    tree: View
+    #: Who signed what; None where nobody has noted it.
+    notary: Notary | None
 
 
 #: Reads a record, once for the same bytes.

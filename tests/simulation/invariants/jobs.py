@@ -35,12 +35,21 @@ def jobs_are_conserved(step: Step) -> None:
 
 
 def terminal_is_terminal(step: Step) -> None:
+    """A job that ended stays as it is: what comes late is counted, what it had committed to is revealed."""
     if step.after.jobs is step.before.jobs:
         return None
     now = {job.id: job for job in step.after.jobs.jobs}
+    shown = {
+        entry.request["job_id"]
+        for entry in step.record.entries
+        if entry.request["kind"] == "build.reveal" and entry.outcome["ok"]
+    }
     for job in step.before.jobs.jobs:
         after = now.get(job.id)
-        same = after is None or after.model_copy(update={"late_results": job.late_results}) == job
+        free: dict[str, Any] = {"late_results": job.late_results}
+        if job.id in shown and job.manifest is None:
+            free |= {"manifest": None, "log": None}
+        same = after is None or after.model_copy(update=free) == job
         if job.ended and not same:
             return fail("terminal-is-terminal", step, f"job {job.id} ended {job.outcome}, and changed")
     for job in step.after.jobs.jobs:
