@@ -113,8 +113,7 @@ def copy_in(source: Path, names: Iterable[str], private: Path, below: str = FILE
                 remedy="Give the folder that has it: `--folder`.",
             ) from exc
         made.append(PromotedFile(name=name, size_bytes=size, sha256=digest))
-    for folder in sorted({(private / FILES / each.name).parent for each in made} | {private / FILES}):
-        flush_folder(folder)
+    _flush_folders(private / below, made)
     return made
 
 
@@ -127,7 +126,14 @@ def normalise_in(how: Normalising, build: Reported, source: Path, private: Path)
         raise ReemissionRefused(f"{wrong[0]} is not the file that was reported.", reason="changed")
     made = emit(how, build, private / _BUILT, private / FILES)
     shutil.rmtree(private / _BUILT)
+    _flush_folders(private / FILES, made)
     return made
+
+
+def _flush_folders(root: Path, made: Iterable[PromotedFile]) -> None:
+    """Makes the names of files survive a power loss."""
+    for folder in sorted({(root / each.name).parent for each in made} | {root}):
+        flush_folder(folder)
 
 
 def _copy(source: Path, target: Path) -> tuple[int, str]:
