@@ -638,7 +638,7 @@ def attest(c: Context, comparison: Any, id: str = "", json: bool = False) -> Non
     With --comparison, one that is AGREE-NORMALISED, also what that comes to when it is normalised.
     """
     from pipeline.console.promotion import show_attested
-    from pipeline.operations.attest import attest, attest_normalised
+    from pipeline.operations.attest import attest
     from pipeline.runtime import make_signer, make_trust
 
     here = site()
@@ -647,7 +647,7 @@ def attest(c: Context, comparison: Any, id: str = "", json: bool = False) -> Non
         show_attested(attest(here, make_trust(), signer, id or None), json)
         return
     from pipeline.operations.comparisons import find_comparison
-    from pipeline.operations.reemission import Normalising
+    from pipeline.operations.reemission import Normalising, attest_normalised
     from pipeline.runtime.comparison import open_here
 
     how = Normalising([find_comparison(here, each) for each in comparison], open_here)

@@ -25,7 +25,6 @@ from pipeline.operations import artifacts
 from pipeline.operations import site as sites
 from pipeline.operations.policy import payloads, rules_of, signed_in
 from pipeline.operations.queue import archived, find
-from pipeline.operations.reemission import Normalising, Reported, canonical, check
 from pipeline.operations.site import Site
 from pipeline.operations.trust import Signed, Trust
 from pipeline.records import paths
@@ -55,7 +54,7 @@ class Attested:
 
 
 @dataclass(frozen=True)
-class _Own:
+class Own:
     """A build of this builder's, looked at: the job, where that is sealed, the manifest, where it lies."""
 
     job: Job
@@ -63,10 +62,6 @@ class _Own:
     data: bytes
     manifest: Manifest
     folder: Path
-
-    @property
-    def reported(self) -> Reported:
-        return Reported(self.job.commit, self.data, promotable(self.manifest))
 
 
 def attest(site: Site, trust: Trust, signer: Signer, job_id: str | None = None) -> Attested:
@@ -77,33 +72,13 @@ def attest(site: Site, trust: Trust, signer: Signer, job_id: str | None = None) 
     """
     view = site.state().view
     rules = rules_of(view, trust)
-    _insist_on_key(rules, site.builder, signer)
-    own = _read_own(site, view, job_id)
-    return _publish(site, rules, signer, own, own.reported.files, [])
+    insist_on_key(rules, site.builder, signer)
+    own = read_own(site, view, job_id)
+    return publish(site, rules, signer, own, promotable(own.manifest), [])
 
 
-def attest_normalised(
-    site: Site, trust: Trust, signer: Signer, how: Normalising, job_id: str | None = None
-) -> Attested:
-    """Signs and publishes what a build of this builder's is when normalised as comparisons do it: by default
-    the build that was compared. What it made is signed as well, if it was not yet.
-
-    The bytes are made from the files that lie here; no comparison is believed in any. Raises as `attest`, and
-    ReemissionRefused.
-    """
-    view = site.state().view
-    rules = rules_of(view, trust)
-    _insist_on_key(rules, site.builder, signer)
-    compared = (each for one in how.comparisons for each in (one.left_build, one.right_build) if each)
-    of_mine = next((each.job_id for each in compared if each.builder == site.builder), None)
-    own = _read_own(site, view, job_id or of_mine)
-    check(how, own.reported, rules.policy)
-    files = canonical(how, own.reported, own.folder)
-    _publish(site, rules, signer, own, own.reported.files, [])
-    return _publish(site, rules, signer, own, files, how.normalisers)
-
-
-def _read_own(site: Site, view: View, job_id: str | None) -> _Own:
+def read_own(site: Site, view: View, job_id: str | None) -> Own:
+    """Reads a build of this builder's, and every byte of it. Raises NotFound, ArtifactsInvalid."""
     job, archive = own_job(site, view, job_id)
     path, data = reported_manifest(view, job, site.builder)
     if data is None or path is None:
@@ -115,7 +90,7 @@ def _read_own(site: Site, view: View, job_id: str | None) -> _Own:
             else None,
         )
     manifest = load(Manifest, data, path)
-    return _Own(job, archive, data, manifest, _insist_on_set(site, job.id, manifest))
+    return Own(job, archive, data, manifest, _insist_on_set(site, job.id, manifest))
 
 
 def reported_manifest(view: View, job: Job, builder: str) -> tuple[str | None, bytes | None]:
@@ -125,14 +100,15 @@ def reported_manifest(view: View, job: Job, builder: str) -> tuple[str | None, b
     return path, view.read(path) if path else None
 
 
-def _publish(
+def publish(
     site: Site,
     rules: Rules,
     signer: Signer,
-    own: _Own,
+    own: Own,
     files: Mapping[str, str],
     normalisers: Sequence[str],
 ) -> Attested:
+    """Signs and publishes what a build's files are. Raises Refused with the ledger's own words."""
     job, recipe = own.job, own.manifest.recipe
     facts = BuildFacts(
         ledger=rules.policy.ledger,
@@ -164,7 +140,8 @@ def attest_built(site: Site, trust: Trust, signer: Signer, job_id: str) -> Attes
         return None
 
 
-def _insist_on_key(rules: Rules, builder: str, signer: Signer) -> None:
+def insist_on_key(rules: Rules, builder: str, signer: Signer) -> None:
+    """Raises SignatureInvalid for a key that is not a builder's by the policy, or is revoked."""
     named = rules.builder(builder)
     if named is None or signer.public_key.text not in named.keys:
         raise SignatureInvalid(

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.compare.normalising import EVERY
 from pipeline.coordination.counting import Rules
 from pipeline.edge.signatures import Signer
 from pipeline.errors import FileFailed, PolicyInvalid, UsageError
@@ -103,6 +102,8 @@ def _promoter(text: str) -> dict[str, Any]:
 
 
 def _normaliser(name: str) -> str:
+    from pipeline.compare.normalising import EVERY  # only a draft needs it
+
     if name not in EVERY:
         raise UsageError(
             f"There is no normaliser {name[:80]!r}.", remedy=f"There are {', '.join(sorted(EVERY))}."

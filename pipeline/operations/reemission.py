@@ -18,8 +18,13 @@ from pipeline.compare.environment import values_of
 from pipeline.compare.rewriting import pieces, rewrite
 from pipeline.compare.wire import Line
 from pipeline.coordination.promotion import not_allowed
+from pipeline.edge.signatures import Signer
 from pipeline.errors import FileFailed, ReemissionRefused
+from pipeline.operations.attest import Attested, insist_on_key, promotable, publish, read_own
+from pipeline.operations.policy import rules_of
 from pipeline.operations.sides import hash_files
+from pipeline.operations.site import Site
+from pipeline.operations.trust import Trust
 from pipeline.records.base import load_json
 from pipeline.records.comparison import ComparedArtifact, Comparison, Verdict
 from pipeline.records.policy import Policy
@@ -58,6 +63,28 @@ class Reported:
     commit: str
     manifest: bytes
     files: Mapping[str, str]
+
+
+def attest_normalised(
+    site: Site, trust: Trust, signer: Signer, how: Normalising, job_id: str | None = None
+) -> Attested:
+    """Signs and publishes what a build of this builder's is when normalised as comparisons do it: by default
+    the build that was compared. What it made is signed as well, if it was not yet.
+
+    The bytes are made from the files that lie here; no comparison is believed in any. Raises as `attest`, and
+    ReemissionRefused.
+    """
+    view = site.state().view
+    rules = rules_of(view, trust)
+    insist_on_key(rules, site.builder, signer)
+    compared = (each for one in how.comparisons for each in (one.left_build, one.right_build) if each)
+    of_mine = next((each.job_id for each in compared if each.builder == site.builder), None)
+    own = read_own(site, view, job_id or of_mine)
+    build = Reported(own.job.commit, own.data, promotable(own.manifest))
+    check(how, build, rules.policy)
+    files = canonical(how, build, own.folder)
+    publish(site, rules, signer, own, build.files, [])
+    return publish(site, rules, signer, own, files, how.normalisers)
 
 
 def check(how: Normalising, build: Reported, policy: Policy) -> None:

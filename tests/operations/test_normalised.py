@@ -37,12 +37,12 @@ from pipeline.errors import (
     UsageError,
 )
 from pipeline.operations import history, policy
-from pipeline.operations.attest import Attested, attest_normalised, statements
+from pipeline.operations.attest import Attested, statements
 from pipeline.operations.comparisons import find_comparison
 from pipeline.operations.policy import payloads, rules_of
 from pipeline.operations.promote import Order, Promoted, promote
 from pipeline.operations.promoted import verify_set
-from pipeline.operations.reemission import Normalising
+from pipeline.operations.reemission import Normalising, attest_normalised
 from pipeline.operations.trust import Signed
 from pipeline.records.attestation import BuildFacts, attestation_of
 from pipeline.records.base import dump, load, load_json
@@ -574,7 +574,7 @@ def _agent_of(found: Comparison) -> ComparedArtifact:
 FORGERIES: dict[str, tuple[Callable[[Comparison], Comparison], str]] = {
     "another digest": (lambda c: _spoil(c, normalised_sha256="ff" * 32), "other-bytes"),
     "no digest": (lambda c: _spoil(c, normalised_sha256=None), "other-bytes"),
-    "no steps": (lambda c: _spoil(c, rewrites=[]), "comparison"),
+    "no steps": (lambda c: _spoil(c, rewrites=[]), "rewrites"),
     "the whole alone": (lambda c: _spoil(c, rewrites=[Rewrite(path=[], use=["ar-times"])]), "normaliser"),
     "nothing done": (lambda c: _spoil(c, rewrites=[Rewrite(path=[], use=[])]), "rewrites"),
     "less done": (lambda c: _spoil(c, rewrites=_agent_of(c).rewrites[-1:]), "rewrites"),
@@ -731,17 +731,15 @@ def test_from_end_to_end_with_real_parts(real: Yard, packages: Any) -> None:
     and verified by the command.
     """
     allow(real, checks=["install"])
-    of = {name: {AGENT: files[AGENT]} for name, files in packages.items()}
+    of = {name: {AGENT: packages[name][AGENT]} for name in ("build1", "build2")}
     jobs = [build(real, name, of[name]) for name in ("build1", "build2")]
     found = compare(real, *jobs)
     for name in ("build1", "build2"):
         sign(real, name, found, start=open_here)
 
     def install(place: Path) -> None:
-        flat = real.folder / "flat"
-        shutil.copytree(place / "debs", flat)
         try:
-            assert install_packages(flat) == [Path(AGENT).name]
+            assert install_packages(place) == [AGENT]
         except InstallFailed as exc:
             if exc.reason != "not-here":
                 raise
