@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -49,13 +49,11 @@ def ran(host: Host, *words: str, code: int = 0) -> Ended:
     return done
 
 
-def enforce(host: Host, keys: Path, k: int, *names: str, options: Sequence[str] = (), **more: object) -> None:
+def enforce(host: Host, keys: Path, k: int, *names: str, **more: object) -> None:
     """Puts a policy in force as an operator does, for builders that are on one machine and one disk."""
     machine = ran(host, "policy.show", "--machine").out.strip()
     words = [f"--builder={name}={machine}={keys / name}.pub" for name in names]
-    ran(
-        host, "policy.init", "-k", str(k), *words, "--promoter", f"operator={keys / 'operator.pub'}", *options
-    )
+    ran(host, "policy.init", "-k", str(k), *words, "--promoter", f"operator={keys / 'operator.pub'}")
     draft = keys / "policy/draft.json"
     said = json.loads(draft.read_text())
     allowed = {"allow_shared_machine": True, "allow_shared_keys": True}
@@ -131,7 +129,7 @@ def test_what_differs_in_its_date_is_promoted_as_what_it_comes_to(
     sign = ("attest", "--comparison", str(found))
     assert "'properties-date', which the policy does not allow" in ran(one, *sign, code=107).err
     assert "'properties-date', which the policy does not allow" in ran(one, *promote, code=103).err
-    enforce(one, keys, 2, "build1", "build2", options=("--normaliser", "properties-date"))
+    enforce(one, keys, 2, "build1", "build2", normalisers=["properties-date"])
     digests = [ran(host, *sign, "--json").json()["artifacts"] for host in (one, two)]
     assert digests[0] == digests[1]
     ran(one, *promote)  # compares by itself, to the same
