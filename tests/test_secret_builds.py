@@ -82,6 +82,21 @@ def test_killed_between_commitment_and_reveal(builder: Make, keys: Path) -> None
     assert one.facts().problems == []
 
 
+def test_two_operators_at_once(builder: Make, keys: Path) -> None:
+    """Both type the same: there is one round, each builds its own job of it, and both are told."""
+    hosts = begin(builder, keys)
+    recipe = hosts[0].env["PIPELINE_RECIPE"]
+    words = ("compare", "--build", "--branch", BRANCH, "--json")
+    ended = [finish(each) for each in [host.start(*words, PIPELINE_RECIPE=recipe) for host in hosts]]
+    assert [each.code for each in ended] == [0, 0], [each.err for each in ended]
+    assert {each.json()["verdict"] for each in ended} == {"AGREE"}
+    jobs = ran(hosts[0], "job.list", "--json").json()
+    assert sorted((job["assigned_to"], job["attempt"]) for job in jobs) == [("build1", 1), ("build2", 1)]
+    assert sum("ordered already, as round" in each.err for each in ended) == 1
+    assert promote(hosts[0], keys)["witnessed"] is True
+    assert hosts[0].facts().problems == []
+
+
 @pytest.mark.parametrize("point", ["enqueued", "push", "pushed"])
 def test_killed_while_it_orders(builder: Make, keys: Path, point: str) -> None:
     """Killed before or after its push, an order of several is there whole or not at all; once, in the end."""
