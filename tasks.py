@@ -226,9 +226,12 @@ def job_cancel(c: Context, id: str, reason: str = "", json: bool = False) -> Non
 def job_retry(c: Context, id: str, resume: bool = False, on: str = "", json: bool = False) -> None:
     """Order a new job that repeats an ended one; `invoke work --once` runs it."""
     from pipeline.console.views import show_job
+    from pipeline.operations.ordering import say_if_alone
     from pipeline.operations.queue import retry
 
-    job = retry(site(), id, resume=resume, on=on or None)
+    here = site()
+    job = retry(here, id, resume=resume, on=on or None)
+    say_if_alone(here, job.branch)
     if json:
         show_job(job, json)
         return

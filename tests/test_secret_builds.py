@@ -115,6 +115,17 @@ def test_killed_while_it_orders(builder: Make, keys: Path, point: str) -> None:
     assert one.facts().problems == []
 
 
+def test_a_key_that_cannot_sign_is_told_before_the_build(builder: Make, keys: Path) -> None:
+    """A builder whose key is gone fails its job of a round at once; a retry is in no round, and says so."""
+    _, two = begin(builder, keys)
+    ran(two, "build", "--on", "all", "--branch", BRANCH)
+    (keys / "build2").unlink()
+    failed = ran(two, "work", "--once", "--json", code=72).json()
+    assert "did not sign" in failed["failure"]["message"]
+    assert (failed["stages"], failed["modules"]) == ([], [])
+    assert f"on {BRANCH} only builds of a round count" in ran(two, "job.retry", failed["job_id"]).err
+
+
 def test_other_branches_are_ordered_as_ever(builder: Make, keys: Path) -> None:
     """Without a policy, and on a branch of which it says nothing, there is no round; alone it is said."""
     one, _ = begin(builder, keys)

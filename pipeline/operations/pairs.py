@@ -13,7 +13,7 @@ from itertools import combinations
 from typing import Final
 
 from pipeline.compare.environment import compare_surroundings, rank, values_of
-from pipeline.compare.explaining import MOST_LEAVES, causes_of, explain, hash_again, normalisers_of
+from pipeline.compare.explaining import causes_of, explain, hash_again, normalisers_of
 from pipeline.compare.inputs import at, listed_lines, weigh_packages
 from pipeline.compare.manifests import Claimed, Judged, are_independent, judge_builds
 from pipeline.compare.showing import NOT_SHOWING, Shows
@@ -32,8 +32,9 @@ from pipeline.records.comparison import (
 MOST_BUILDS: Final = 20
 #: So many different pairs of contents are gone into; of others it is known that they differ.
 MOST_CONTENTS: Final = 200
-#: So many leaves are kept of one artifact of a pair that is not the first to be gone into.
+#: So many leaves are kept of one artifact of a pair that is not the first to be gone into, and of all those.
 MOST_LEAVES_OF_OTHERS: Final = 1_000
+_MOST_BESIDE: Final = 20_000
 #: Of so many pairs it is told how their environments differ: that reads lists over the wire.
 _MOST_ENVIRONMENTS: Final = 15
 
@@ -147,6 +148,7 @@ class _Contents:
         self._values = [values_of(each.claimed.manifest) for each in builds]
         #: The pair that is gone into first: the most telling one.
         self.first: Numbers | None = None
+        self._left = _MOST_BESIDE
 
     def go_into(self, artifact: ComparedArtifact, pair: Numbers) -> ComparedArtifact:
         """Returns an artifact that differs with what is known of why."""
@@ -163,7 +165,9 @@ class _Contents:
         values = self._values[one], self._values[two]
         note = (self._showing if pair == self.first else NOT_SHOWING).note
         done = explain(artifact, self._builds[one].line, self._builds[two].line, self._say, values, note)
-        done = _cut(done, MOST_LEAVES if pair == self.first else MOST_LEAVES_OF_OTHERS)
+        if pair != self.first:
+            done = _cut(done, min(MOST_LEAVES_OF_OTHERS, self._left))
+            self._left -= len(done.leaves)
         self._known.setdefault(key, (done, pair))
         return done
 

@@ -49,6 +49,7 @@ from pipeline.records.base import dump
 from pipeline.records.builders import Builder
 from pipeline.records.builds import BuildConfig
 from pipeline.records.names import check_name
+from pipeline.records.statements import Kind
 
 if TYPE_CHECKING:
     pass
@@ -242,9 +243,15 @@ def entrust(site: Site) -> Site:
     site.commits_first = lambda branch: commits_first(make_trust(), branch)
     if key:
         site.seal = lambda *sealed: seal(site, make_trust(), make_signer(key, "`signing_key`"), *sealed)
-        site.check_seal = lambda: make_trust().policy()
+        site.check_seal = lambda: _check_seal(key)
         site.sign = lambda job_id: _sign(site, key, job_id)
     return site
+
+
+def _check_seal(key: str) -> None:
+    """Raises what would keep this machine from committing: no policy, or a key that does not sign."""
+    make_trust().policy()
+    make_signer(key, "`signing_key`").sign(b"nothing", Kind.COMMITMENT)
 
 
 def _sign(site: Site, key: str, job_id: str) -> None:
