@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.builds.commands import Surroundings
+from pipeline.builds.commands import Surroundings, command
 from pipeline.builds.variation import Variation, vary
 from pipeline.builds.workspace import FIXED_ROOT, Workspace
 from pipeline.edge.mounts import probe_mounts
@@ -59,6 +59,20 @@ def test_what_is_varied_is_stated(tmp_path: Path) -> None:
     assert stated.varied == ["folder", "home", "host", "timezone", "user", "user_id"]
     recipe = varied.of_recipe(RECIPE)
     assert (recipe.timezone, recipe.environment) == ("Asia/Tokyo", {"TZ": "Asia/Tokyo", "A": "b"})
+
+
+def test_some_modules_alone_are_built_where_there_are_no_packages(tmp_path: Path) -> None:
+    """Maven is given the modules, and builds what they need as well; packages are made of all."""
+    room = Workspace(tmp_path, fixed=False)
+    varied = Variation("UTC", None, None, processors=(1,), modules=("api", "plugins/a"))
+    around = varied.of_surroundings(Surroundings("test.1", "/usr/bin:/bin"), room)
+    words = command(RECIPE, room, around)
+    assert words[:4] == ["taskset", "-c", "1", "mvn"]
+    assert words[-4:] == ["-pl", "api,plugins/a", "-am", "install"]
+    for name in ("rules", "changelog"):
+        (room.tree / "debian").mkdir(parents=True, exist_ok=True)
+        (room.tree / "debian" / name).touch()
+    assert command(RECIPE, room, around)[3:] == ["dpkg-buildpackage", "-d", "-b", "-uc", "-us"]
 
 
 def test_its_folder_is_another_one_unless_maven_could_not_take_it(tmp_path: Path) -> None:
