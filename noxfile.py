@@ -70,6 +70,7 @@ def places(session: nox.Session) -> None:
         "tests/platforms/test_wheel.py",
         "tests/platforms/test_places.py",
         "tests/platforms/test_verdicts.py",
+        "tests/platforms/test_rebuild.py",
     )
     session.run(sys.executable, "-m", "pytest", *words, *session.posargs)
 

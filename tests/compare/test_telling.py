@@ -98,7 +98,7 @@ def test_modules_are_known_by_their_archives() -> None:
 
 
 def test_jars_of_a_build_without_packages_tell_their_modules() -> None:
-    """They lie in the folder of the module that made them; one that does not leaves it at all modules."""
+    """They lie in their module's folder; where one file does not, all modules are built."""
     jars = ["api/target/cloud-api.jar", "plugins/a/target/b.jar", "target/root.jar"]
     assert folders(jars) == (".", "api", "plugins/a")
     assert folders([*jars, "cloudstack.deb"]) == ()
