@@ -449,3 +449,12 @@ def test_odd_words_never_end_in_a_traceback(ask: Run, data: st.DataObject) -> No
     task, count = data.draw(st.sampled_from(ASKING))
     words = [data.draw(odd) for _ in range(count)]
     ask(*task.split(" "), *words)
+
+
+@pytest.mark.parametrize("other", ["--left=/tmp", "--list", "--environment", "--timings", "--watch"])
+def test_only_a_comparison_of_builds_is_built_again(ask: Run, other: str) -> None:
+    """Two folders, a list or builders as they are have no builds that could be made again."""
+    ended = ask("compare", "--rebuild", other)
+    assert ended.code == 2
+    assert "exclude each other" in ended.err
+    assert "--rebuild" in ended.err

@@ -71,14 +71,14 @@ def plant(host: Host, lines: Mapping[str, str]) -> None:
     subprocess.run([*words, "commit", "-qam", "plants"], check=True)
 
 
-def build_both(host: Host, more: str = "") -> None:
+def build_both(host: Host, more: str = "", wrapper: tuple[str, ...] = ()) -> None:
     """Has build1 build as it is, and build2 in another environment, where what was there is gone."""
     host.switch("gone", value="still there")
     built = finish(host.start("build", "--branch", BRANCH), SECONDS)
     assert built.code == 0, built.err
     host.unswitch()
     program = AS_BUILD2.replace("{more}", more)
-    second = host._start([sys.executable, "-c", program, BRANCH], {})
+    second = host._start([*wrapper, sys.executable, "-c", program, BRANCH], {})
     ended = finish(second, SECONDS)
     assert ended.code == 0, ended.err
 
@@ -152,6 +152,32 @@ def test_the_order_of_files_is_named(host: Host) -> None:
     found = findings(done)
     assert found["listed"]["makes"] == ["order"], done.out
     assert found["listed"]["text"].endswith("the order in which folders list their files changes it")
+
+
+def test_another_machines_values_are_tried_on_this_one(host: Host, tmp_path: Path) -> None:
+    """What another machine made is not built again; what it had is tried here, and names what makes the
+    difference. What only it has stays unknown, and it is said what was not done.
+    """
+    if os.geteuid() != 0 or shutil.which("unshare") is None:
+        pytest.skip("only root can be another machine for one process")
+    machine = tmp_path / "machine-id"
+    machine.write_text(f"{'5e' * 16}\n")
+    plant(host, {"zone": PLANTED["zone"][0], "user": PLANTED["user"][0], "only": "cat /etc/machine-id"})
+    mount = f'mount --bind {machine} /etc/machine-id && exec "$@"'
+    build_both(host, "number=4321", ("unshare", "-m", "sh", "-c", mount, "sh"))
+    done = finish(host.start("compare", "--rebuild", "--json"), SECONDS)
+    assert done.code == 88, done.err
+    found, again = findings(done), json.loads(done.out)["rebuilds"]
+    made = {name: (each["kind"], each["makes"]) for name, each in found.items()}
+    assert made == {
+        "zone": ("host-dependent", ["timezone"]),
+        "user": ("host-dependent", ["user"]),
+        "only": ("unknown", []),
+    }
+    assert {each["side"] for each in again["builds"]} == {"left"}
+    assert again["notes"] == [
+        "build2 is another machine: nothing was built there, its values were tried here."
+    ]
 
 
 @pytest.fixture
