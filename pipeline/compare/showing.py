@@ -148,6 +148,8 @@ class Showing:
         until = self._clock.boottime() + MOST_SECONDS
         every = [(name, pair) for name, pairs in self._noted.items() for pair in pairs]
         every.sort(key=lambda each: not each[1].unexplained)
+        if not every:
+            say("Nothing to show: no two files that something is left to explain of.")
         made: dict[str, list[ComparedDisplay]] = {}
         for name, pair in every[: self._wanted.most]:
             say(f"Showing {pair.node.shown[-1]} …")

@@ -14,6 +14,7 @@ import struct
 import subprocess
 import tarfile
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -50,7 +51,9 @@ def zipped(*entries: tuple[str, bytes], when: tuple[int, ...] = EARLY, mode: int
             info = zipfile.ZipInfo(name, when)  # type: ignore[arg-type]
             info.external_attr = mode << 16
             info.create_system = 3
-            file.writestr(info, content, zipfile.ZIP_DEFLATED)
+            with warnings.catch_warnings():  # of a name that is there twice
+                warnings.simplefilter("ignore")
+                file.writestr(info, content, zipfile.ZIP_DEFLATED)
     return data.getvalue()
 
 
