@@ -17,7 +17,7 @@ from pipeline.coordination.rounds import read_round, still_committing
 from pipeline.edge.disk import flush_folder
 from pipeline.edge.plain_file import read_plain
 from pipeline.edge.signatures import Signer
-from pipeline.errors import FileFailed, NotFound, PipelineError, PolicyInvalid
+from pipeline.errors import FileFailed, NotFound, PipelineError, PolicyInvalid, RecordInvalid
 from pipeline.operations import site as sites
 from pipeline.operations.attest import inputs_digest
 from pipeline.operations.policy import payloads
@@ -30,7 +30,7 @@ from pipeline.records.decisions import View
 from pipeline.records.jobs import Job
 from pipeline.records.names import check_name
 from pipeline.records.rounds import Commitment, Opening
-from pipeline.records.statements import Kind, made, sha256_of
+from pipeline.records.statements import Kind, made, read_statement, sha256_of
 
 _OPENING = "opening"
 _NAMES = ("manifest", "log", "summary", "structured")
@@ -85,8 +85,9 @@ def seal(
     """
     policy, _ = trust.policy()
     place = _place(site, job.id, attempt)
-    data = _kept(place, _OPENING)
+    data = _sealed_under(place, token)
     if data is None:
+        shutil.rmtree(place, ignore_errors=True)
         for name in _NAMES:
             if name in report:
                 write_durably(place / name, report[name])
@@ -175,6 +176,18 @@ def sealed(site: Site) -> list[str]:
 
 def _place(site: Site, job_id: str, attempt: int) -> Path:
     return site.settings.work / "sealed" / f"{job_id}.{attempt}"
+
+
+def _sealed_under(place: Path, token: str) -> bytes | None:
+    """Returns the opening of what an attempt has sealed. After a rewind of the ledger an attempt of the same
+    number may hold another token: what was sealed under the old one could never be revealed.
+    """
+    data = _kept(place, _OPENING)
+    try:
+        said = read_statement(Opening, data, _OPENING) if data is not None else None
+    except RecordInvalid:
+        return None
+    return data if said is not None and said.token == token else None
 
 
 def _flush(*folders: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -107,6 +108,22 @@ def test_sealing_again_commits_to_the_same(yard: Yard) -> None:
         for _ in range(2)
     ]
     assert again[0] == again[1]
+
+
+@pytest.mark.parametrize("yard", ["memory"], indirect=True)
+def test_another_token_is_another_attempt(yard: Yard) -> None:
+    """After a rewind an attempt may have the number of one that was lost: what that sealed is not kept."""
+    jobs = begin(yard)
+    yard.commit("build1", jobs["build1"])
+    site, trust, signer = yard.sites["build1"], yard.trusts["build1"], yard.signers["build1"]
+    job, _ = find(site.state().view, jobs["build1"])
+    place = site.settings.work / "sealed" / f"{job.id}.1"
+    manifest = (place / "manifest").read_bytes()
+    first = seal(site, trust, signer, job, job.token or "", 1, {})
+    again = seal(site, trust, signer, job, "9.9.again", 1, {"manifest": manifest})
+    assert json.loads(again["statement"])["sha256"] != json.loads(first["statement"])["sha256"]
+    assert json.loads((place / "opening").read_bytes())["token"] == "9.9.again"
+    assert sorted(each.name for each in place.iterdir()) == ["manifest", "opening"]
 
 
 def test_who_has_nothing_sealed_reveals_nothing(yard: Yard) -> None:
