@@ -11,16 +11,7 @@ from pipeline.compare.inputs import inputs_of
 from pipeline.coordination.counting import Rules, Seen, Stated
 from pipeline.coordination.rounds import read_round, withheld
 from pipeline.edge.signatures import Signer
-from pipeline.errors import (
-    ArtifactsInvalid,
-    LedgerError,
-    NotFound,
-    PolicyInvalid,
-    PromotionRefused,
-    RecordInvalid,
-    Refused,
-    SignatureInvalid,
-)
+from pipeline.errors import ArtifactsInvalid, NotFound, PipelineError, PromotionRefused, SignatureInvalid
 from pipeline.operations import artifacts
 from pipeline.operations import site as sites
 from pipeline.operations.policy import payloads, rules_of, signed_in
@@ -135,7 +126,7 @@ def attest_built(site: Site, trust: Trust, signer: Signer, job_id: str) -> Attes
     """As `attest`, right after a build, which has succeeded whatever becomes of this: what fails is said."""
     try:
         return attest(site, trust, signer, job_id)
-    except (PolicyInvalid, SignatureInvalid, ArtifactsInvalid, Refused, LedgerError, RecordInvalid) as exc:
+    except PipelineError as exc:
         site.say(f"Built, and not signed: {exc.message} `invoke attest --id {job_id}` tries again.")
         return None
 

@@ -32,6 +32,7 @@ from pipeline.errors import (
 )
 from pipeline.ledger.history import Standing
 from pipeline.operations import history, policy
+from pipeline.operations.attest import attest_built
 from pipeline.operations.policy import payloads
 from pipeline.operations.promote import finish
 from pipeline.operations.promoted import verify_set
@@ -158,6 +159,19 @@ def test_a_key_of_another_name_is_not_used(yard: Yard) -> None:
         with pytest.raises(SignatureInvalid) as caught:
             yard.attest("build1", job, by)
         assert caught.value.reason == "unknown-key"
+
+
+@pytest.mark.parametrize("yard", ["memory"], indirect=True)
+def test_a_build_that_cannot_be_signed_is_a_build(yard: Yard) -> None:
+    """Right after a build nothing that keeps it from being signed is raised: what it was is said."""
+    job = yard.build("build1")
+    site, trust = yard.sites["build1"], yard.trusts["build1"]
+    said: list[str] = []
+    site.say = said.append
+    assert attest_built(site, trust, yard.signers["build1"], job) is not None
+    trust.note("policy", 9, "f" * 64)
+    assert attest_built(site, trust, yard.signers["build1"], job) is None
+    assert "number 9" in said[-1]
 
 
 def test_a_revoked_key(yard: Yard) -> None:
