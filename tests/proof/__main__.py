@@ -21,7 +21,7 @@ from tests.proof import records
 from tests.simulation import __main__ as simulation
 from tests.simulation import hunting
 from tests.simulation.mutants import MUTANTS
-from tests.simulation.runs import Total, counts, coverage, run_all
+from tests.simulation.runs import Total, counts, coverage, refusals, run_all
 
 #: What CI runs of each part: an even seed of the real cluster and the one after it have every fault.
 SEEDS, REAL = 150, ("--seeds", "2", "--seconds", "16")
@@ -86,11 +86,14 @@ def virtual(options: argparse.Namespace, board: Board) -> bool:
         )
 
     total = run_all(choice, options.mutant, tick, keep)
-    failed = total.failed(choice.faults) and options.mutant is None
-    print("Virtual cluster\n" + "\n".join([*coverage(total.hits, choice.faults), counts(total)]))
+    failed = total.failed(choice.faults, choice.cheats) and options.mutant is None
+    lines = [*coverage(total.hits, choice.faults), *refusals(total.cheats), counts(total)]
+    print("Virtual cluster\n" + "\n".join(lines))
     print("\n".join(simulation.failures(total, options.mutant)))
     if unhit := total.unhit(choice.faults):
         print(f"never hit: {', '.join(unhit)}")
+    if untried := total.untried(choice.cheats):
+        print(f"never tried: {', '.join(untried)}")
     if long:
         records.append(records.of_virtual(total, choice))
     if options.mutant:

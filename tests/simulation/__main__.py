@@ -11,7 +11,7 @@ from tests.simulation import hunting
 from tests.simulation.faults import VIRTUAL
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.profiles import PROFILES
-from tests.simulation.runs import Choice, Total, counts, coverage, run_all
+from tests.simulation.runs import Choice, Total, counts, coverage, refusals, run_all
 from tests.simulation.shrink import command_of, fails, shrink, story
 
 
@@ -107,10 +107,13 @@ def do(options: argparse.Namespace) -> int:
     total = run_all(choice, options.mutant, tick)
     if sys.stderr.isatty():
         print(file=sys.stderr)
-    lines = [*coverage(total.hits, choice.faults), counts(total), *failures(total, options.mutant)]
+    lines = [*coverage(total.hits, choice.faults), *refusals(total.cheats), counts(total)]
+    lines += failures(total, options.mutant)
     if unhit := total.unhit(choice.faults):
         lines.append(f"never hit: {', '.join(unhit)}")
-    failed = total.failed(choice.faults)
+    if untried := total.untried(choice.cheats):
+        lines.append(f"never tried: {', '.join(untried)}")
+    failed = total.failed(choice.faults, choice.cheats)
     lines.append("verdict: FAILED" if failed else "verdict: every invariant held")
     print("\n".join(lines))
     return 1 if failed else 0

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pipeline.coordination.rounds import read_round
-from pipeline.errors import ArtifactsInvalid, Refused, TrustError
+from pipeline.errors import ArtifactsInvalid, PipelineError, Refused, TrustError
 from pipeline.operations import secret
 from pipeline.operations import site as sites
 from pipeline.operations.attest import attest, attest_built
@@ -72,7 +72,7 @@ class Promoting:
         #: How many keys of each builder were revoked; its next key has that number.
         self.lost_keys: Counter[str] = Counter()
         self.with_two_keys = {"build1"}
-        self.stated: set[tuple[str, str, str]] = set()
+        self.stated: set[tuple[str, str, str, float]] = set()
         self.dismissed: list[str] = []
         self.k = 2
         self.drafted = self.in_force = 1
@@ -107,8 +107,14 @@ class Promoting:
         def seal(job: Job, token: str, attempt: int, report: Mapping[str, bytes]) -> dict[str, bytes]:
             return secret.seal(site, trust, self.key(node.builder), job, token, attempt, report)
 
-        site.seal = seal
-        site.sign = lambda job_id: attest_built(site, trust, self.key(node.builder), job_id)
+        def sign(job_id: str) -> object:
+            """signing-fails-no-build: whatever becomes of a signature, the build was reported."""
+            try:
+                return attest_built(site, trust, self.key(node.builder), job_id)
+            except PipelineError as exc:
+                return violated("signing-fails-no-build", f"{node.name}, {job_id}: {exc.message}")
+
+        site.seal, site.sign = seal, sign
 
     # ------------------------------------------------------------ keys and policies
 
@@ -228,10 +234,9 @@ class Promoting:
         view = site.state(fresh=False).view
         by = hashlib.sha256((VirtualPath(node, "policy") / POLICY).read_bytes()).hexdigest()
         for job in [each for each in sites.jobs(view).jobs if self._is_seen(each, site.builder)][-4:]:
-            key = node.name, job.id, by
+            key = node.name, job.id, by, self.world.checker.rewound_at
             if key not in self.stated:
-                if not self.world.rewound:
-                    self.stated.add(key)  # tried: again with the next policy
+                self.stated.add(key)  # tried: again with the next policy, or after a rewind
                 with suppress(Refused, TrustError, ArtifactsInvalid):
                     attest(site, self.trust(node), self.key(site.builder), job.id)
 

@@ -16,12 +16,13 @@ from pathlib import Path
 from threading import Semaphore
 from typing import Any
 
+from tests.simulation.cheats import CHEATS
 from tests.simulation.faults import VIRTUAL
 from tests.simulation.profiles import PROFILES
 from tests.simulation.shrink import fails
 from tests.simulation.world import Plan, Result
 
-#: From so many seeds on, a fault that never struck anything is a failure.
+#: From so many seeds on, a fault that never struck anything is a failure, and a cheat that nobody tried.
 ENOUGH = 64
 SECONDS_A_YEAR = 31_557_600
 _ORDINARY = tuple(name for name in PROFILES if name != "calm")
@@ -46,6 +47,11 @@ class Choice:
     faults: tuple[str, ...] = VIRTUAL
     jobs: int = os.cpu_count() or 1
 
+    @property
+    def cheats(self) -> tuple[str, ...]:
+        """Returns the ways to cheat that are tried."""
+        return tuple(CHEATS) if self.profile in ("all", "cheats") else ()
+
     def plan(self, seed: int) -> Plan:
         """Returns the plan of a seed: what is not given is drawn from it."""
         profile = _ORDINARY[seed % len(_ORDINARY)] if self.profile == "all" else self.profile
@@ -68,6 +74,7 @@ class Total:
     early_memory: int = 0
     next_seed: int = 0
     hits: Counter[tuple[str, str]] = field(default_factory=Counter)
+    cheats: Counter[tuple[str, str]] = field(default_factory=Counter)
     failures: list[tuple[Plan, str, str]] = field(default_factory=list)
 
     def add(self, result: Result, cpu: float, memory: int) -> None:
@@ -84,6 +91,7 @@ class Total:
             self.early_memory = self.most_memory
         self.next_seed = max(self.next_seed, result.plan.seed + 1)
         self.hits += result.hits
+        self.cheats += result.cheats
         if result.violated:
             self.failures.append((result.plan, result.violated, result.detail))
 
@@ -91,9 +99,16 @@ class Total:
         """Returns the faults that were on and never hit anything."""
         return unhit(self.hits, faults)
 
-    def failed(self, faults: tuple[str, ...]) -> bool:
-        """Says whether an invariant was broken, or a fault struck nothing in a run that is long enough."""
-        return bool(self.failures) or (self.runs >= ENOUGH and bool(self.unhit(faults)))
+    def untried(self, cheats: Sequence[str]) -> list[str]:
+        """Returns the ways to cheat that nobody found an opportunity for."""
+        return unhit(self.cheats, cheats)
+
+    def failed(self, faults: tuple[str, ...], cheats: tuple[str, ...] = ()) -> bool:
+        """Says whether an invariant was broken; or, in a run that is long enough, a fault struck nothing or
+        nobody cheated in one of these ways.
+        """
+        idle = self.unhit(faults) or self.untried(cheats)
+        return bool(self.failures) or (self.runs >= ENOUGH and bool(idle))
 
     @property
     def years(self) -> float:
@@ -102,9 +117,10 @@ class Total:
     def save(self, place: Path) -> None:
         """Keeps everything but the details of failures, in one rename."""
         kept: dict[str, Any] = {
-            name: value for name, value in vars(self).items() if name not in ("hits", "failures")
+            name: value for name, value in vars(self).items() if name not in ("hits", "cheats", "failures")
         }
-        kept["hits"] = [[*key, count] for key, count in sorted(self.hits.items())]
+        for name, counter in (("hits", self.hits), ("cheats", self.cheats)):
+            kept[name] = [[*key, count] for key, count in sorted(counter.items())]
         kept["failures"] = [[vars(plan), name, detail] for plan, name, detail in self.failures]
         place.parent.mkdir(parents=True, exist_ok=True)
         new = place.with_suffix(".new")
@@ -118,11 +134,12 @@ class Total:
             return cls()
         kept = json.loads(place.read_text())
         hits = Counter({(fault, step): count for fault, step, count in kept.pop("hits")})
+        cheats = Counter({(cheat, reason): count for cheat, reason, count in kept.pop("cheats", [])})
         failures = [
             (Plan(**{**plan, "faults": tuple(plan["faults"])}), name, detail)
             for plan, name, detail in kept.pop("failures")
         ]
-        return cls(**kept, hits=hits, failures=failures)
+        return cls(**kept, hits=hits, cheats=cheats, failures=failures)
 
 
 def run_one(work: tuple[Plan, str | None]) -> tuple[Result, float, int]:
@@ -200,6 +217,16 @@ def coverage(hits: Counter[tuple[str, str]], faults: Sequence[str]) -> list[str]
         most = sorted(steps.items(), key=lambda item: (-item[1], item[0]))[:5]
         words = ", ".join(f"{step} {n}" for step, n in most)
         lines.append(f"{name:<20} {sum(steps.values()):>6} {len(steps):>6}  {words}")
+    return lines
+
+
+def refusals(cheats: Counter[tuple[str, str]]) -> list[str]:
+    """Returns each way to cheat as a line: how often it was tried, and what it was refused as."""
+    lines = ["cheat                       tried  refused as"] if cheats else []
+    for name in sorted({name for name, _ in cheats}):
+        of = {reason: count for (each, reason), count in cheats.items() if each == name}
+        words = ", ".join(f"{reason} {count}" for reason, count in sorted(of.items()))
+        lines.append(f"{name:<26} {sum(of.values()):>6}  {words}")
     return lines
 
 

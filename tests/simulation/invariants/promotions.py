@@ -226,6 +226,34 @@ def _unsigned(step: Step, entry: Any, signed: set[str]) -> Iterator[tuple[str, d
             yield job.id, {one["path"]: one["checksums"]["sha256"] for one in manifest["artifacts"]}
 
 
+def entries_are_founded(step: Step) -> None:
+    """Whoever enters a promotion counts builders that have stated its bytes in the ledger, of one input."""
+    notary = step.notary
+    if notary is None:
+        return None
+    for data, _, unborn in entered(step):
+        entry = read(data)
+        said = {
+            each.sha256: each
+            for each in (
+                _Attestation(*one, notary)
+                for one in _statements(step, paths.attestations(entry["commit"]), unborn)
+            )
+        }
+        digests = {each["name"]: each["sha256"] for each in entry["artifacts"]}
+        inputs = set()
+        for each in entry["counted"]:
+            one = said.get(each["attestation"])
+            if one is None or (one.builder, one.artifacts) != (each["builder"], digests):
+                return fail(
+                    "entries-are-founded", step, f"{each['builder']} has not stated {entry['number']}"
+                )
+            inputs.add(one.facts["inputs"])
+        if len(inputs) > 1:
+            return fail("entries-are-founded", step, f"{entry['number']} counts builds of several inputs")
+    return None
+
+
 # ---------------------------------------------------------------- numbers, and what stays
 
 
@@ -301,6 +329,7 @@ def statements_are_of_builds(step: Step) -> None:
 
 INVARIANTS = (
     promoted_is_agreed,
+    entries_are_founded,
     no_dissent_passed,
     numbers_go_forward,
     statements_are_kept,

@@ -149,8 +149,8 @@ def witnessed_is_true(step: Step) -> None:
 
 
 INVARIANTS = (
-    commitments_are_ones_own,
     nobody_commits_late,
+    commitments_are_ones_own,
     reveal_matches_commitment,
     no_digest_before_all_committed,
     witnessed_is_true,

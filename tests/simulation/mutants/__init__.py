@@ -11,6 +11,17 @@ from tests.simulation.mutants import jobs, leases  # isort: skip
 from tests.simulation.mutants import recovery  # isort: skip
 from tests.simulation.mutants import machines  # isort: skip
 from tests.simulation.mutants import mail  # isort: skip
+from tests.simulation.mutants import promotions  # isort: skip
 from tests.simulation.mutants.registry import MUTANTS, planted
 
-__all__ = ["MUTANTS", "jobs", "leases", "machines", "mail", "planted", "recovery", "transactions"]
+__all__ = [
+    "MUTANTS",
+    "jobs",
+    "leases",
+    "machines",
+    "mail",
+    "planted",
+    "promotions",
+    "recovery",
+    "transactions",
+]
