@@ -58,6 +58,17 @@ def test_a_fault_that_struck_nothing_fails_a_long_run() -> None:
     assert not Total(runs=63).failed(("kill",))
 
 
+def test_a_cheat_that_nobody_tried_fails_a_long_run() -> None:
+    """In a run of 64 seeds each way to cheat has to have been tried; where none is looked for, none."""
+    total = Total(runs=64)
+    total.hits["kill", "push"] = total.cheats["unsigned", "bad-signature"] = 1
+    assert not total.failed(("kill",))
+    assert not total.failed(("kill",), ("unsigned",))
+    assert total.failed(("kill",), ("unsigned", "unknown-key"))
+    assert Choice().cheats == Choice(profile="cheats").cheats != ()
+    assert Choice(profile="losses").cheats == ()
+
+
 def test_a_continued_run_is_one_line(tmp_path: Path) -> None:
     """Runs that are not continued are lines of their own, also on the same commit."""
     place = tmp_path / "runs.jsonl"

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.simulation import hunting
+from tests.simulation.cheats import CHEATS
 from tests.simulation.faults import VIRTUAL
 from tests.simulation.invariants import INVARIANTS, named
 from tests.simulation.mutants import MUTANTS
@@ -74,6 +75,19 @@ def test_every_seed_holds_and_every_fault_hits(size: str) -> None:
         struck.update(name for name, _ in result.hits)
     if size != "small":
         assert set(VIRTUAL) - set(struck) == set()
+
+
+def test_every_cheat_is_refused_for_its_own_reason(size: str) -> None:
+    """Whoever cheats is refused, and told why; over some seeds each way to cheat finds an opportunity."""
+    tried: Counter[str] = Counter()
+    for seed in range(2 if size == "small" else 10):
+        result = play(Plan(seed, profile="cheats"))
+        assert result.violated is None, f"{result.violated}: {result.detail}"
+        assert [each for each in result.cheats if each[1] not in CHEATS[each[0]].reasons] == []
+        tried.update(name for name, _ in result.cheats)
+    assert len(tried) >= len(CHEATS) // 2
+    if size != "small":
+        assert set(CHEATS) - set(tried) == set()
 
 
 @pytest.mark.parametrize(
