@@ -77,6 +77,7 @@ class Chain:
             scheduler=self.scheduler,
             server=SimpleNamespace(objects={}, contains=self.contains),
             keeping=SimpleNamespace(landed=lambda *words: None),
+            promoting=None,
             nodes=[],
             chatty=False,
         )
