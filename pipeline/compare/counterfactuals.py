@@ -27,6 +27,8 @@ Form = str | int | None
 LEFT, RIGHT = 0, 1
 #: So many builds that are alike have to agree before anything is steady.
 REPEATS: Final = 2
+#: So many builds have to show each side what is named; where the other side cannot be built, one more.
+_TAKES: Final = 3
 
 
 class Thing(NamedTuple):
@@ -80,6 +82,9 @@ class How(StrEnum):
     PART = "part"
 
 
+_CERTAIN: Final = frozenset({How.ALONE, How.TOGETHER})
+
+
 class Effect(StrEnum):
     """What a change did to a leaf: nothing, it gave what the other side has, or a third form."""
 
@@ -90,10 +95,11 @@ class Effect(StrEnum):
 
 @dataclass(frozen=True)
 class Change:
-    """One side's build again, with these things as the other side has them."""
+    """One side's build again, with these things as the other has them. Made again it is another `take`."""
 
     side: int
     things: frozenset[str]
+    take: int = 1
 
     def __post_init__(self) -> None:
         assert self.side in (LEFT, RIGHT)
@@ -115,22 +121,35 @@ class Forms:
     def steady(self, side: int) -> Form:
         """Returns what a side makes whenever it builds; None where that is not known, or varies."""
         known = [each for each in self.repeats[side] if each is not None]
-        return known[0] if len(known) >= REPEATS and len(set(known)) == 1 else None
+        return known[0] if len(known) >= REPEATS and not self.shaky(side) else None
 
     def shaky(self, side: int) -> bool:
         """Says whether two builds of a side that were alike differ from each other."""
-        return len({each for each in self.repeats[side] if each is not None}) > 1
+        alike: list[list[Form]] = [[each for each in self.repeats[side] if each is not None]]
+        alike += [self.takes(change) for change in self.changed if change.side == side]
+        return any(len(set(forms)) > 1 for forms in alike)
 
     def target(self, side: int) -> Form:
         """Returns what a change of a side would have to give: what the other side makes, or has made."""
         steady = self.steady(1 - side)
         return self.originals[1 - side] if steady is None else steady
 
+    def takes(self, change: Change) -> list[Form]:
+        """Returns what the builds with a change gave, as far as it is known."""
+        every = (
+            form
+            for other, form in self.changed.items()
+            if (other.side, other.things) == (change.side, change.things)
+        )
+        return [form for form in every if form is not None]
+
     def effect(self, change: Change) -> Effect | None:
         """Returns what a change did; None where that is not known."""
-        steady, target, form = self.steady(change.side), self.target(change.side), self.changed.get(change)
-        if steady is None or form is None:
+        steady, target = self.steady(change.side), self.target(change.side)
+        forms = self.takes(change)
+        if steady is None or not forms:
             return None
+        form = forms[0]
         if form == steady:
             return Effect.NONE
         return Effect.OTHER if form == target else Effect.THIRD
@@ -205,13 +224,15 @@ def _effects(forms: Forms) -> Iterator[tuple[Change, Effect]]:
 def _disproved(forms: Forms, change: Change) -> bool:
     """Says whether anything known speaks against that these things make the difference.
 
-    The other way round they would have to matter as well, and with more of the other side's they still do.
+    The other way round they would have to matter as well, and with more of the other side's they still do:
+    what gave the other's gives it again.
     """
     for other, effect in _effects(forms):
-        if effect is Effect.NONE and (
-            other == Change(1 - change.side, change.things)
-            or (other.side == change.side and other.things > change.things)
-        ):
+        back = (other.side, other.things) == (1 - change.side, change.things)
+        more = other.side == change.side and other.things > change.things
+        if (back or more) and effect is Effect.NONE:
+            return True
+        if more and effect is Effect.THIRD and forms.effect(change) is Effect.OTHER:
             return True
     return False
 
@@ -269,22 +290,23 @@ def next_change(
     are the changes that were tried, also without success. Of a side that can, first everything at once where
     the other cannot: what then stays as it is depends on nothing that can be changed. Then one at a time,
     until each leaf has its thing; then together what changed a leaf without giving the other's; and what is
-    named the other way round. What is transient may still depend on what is not recorded.
+    named the other way round, and once more. What is transient may still depend on what is not recorded.
     """
     side = LEFT if here[LEFT] else RIGHT
     if not here[side]:
         return None
     left = [each for each in every if _is_open(each, side)]
-    everything = Change(side, frozenset(suspects)) if suspects else None
-    if left and everything is not None:
-        whole = not here[1 - side] and len(suspects) > 2
-        if whole and everything not in made:
+    recorded = [thing for thing in suspects if thing not in UNRECORDED]
+    rest = left
+    if left and not here[1 - side] and len(recorded) > 2:
+        everything = Change(side, frozenset(recorded))
+        if everything not in made:
             return everything
-        if whole:
-            left = [each for each in left if each.effect(everything) is not Effect.NONE]
-        for thing in suspects if left else ():
-            if (change := Change(side, frozenset({thing}))) not in made:
-                return change
+        left = [each for each in left if each.effect(everything) is not Effect.NONE]
+    for thing in suspects:
+        change = Change(side, frozenset({thing}))
+        if (rest if thing in UNRECORDED else left) and change not in made:
+            return change
     for each in left:
         parts = frozenset(
             thing for thing in suspects if each.effect(Change(side, frozenset({thing}))) is Effect.THIRD
@@ -296,7 +318,7 @@ def next_change(
         transient = (_kind(each) is Kind.TRANSIENT and each.steady(side) is not None for each in every)
         if thing in UNRECORDED and change not in made and any(transient):
             return change
-    return _confirming(every, here, made)
+    return _confirming(every, here, made) or _repeating(every, here, made)
 
 
 def _is_open(forms: Forms, side: int) -> bool:
@@ -315,4 +337,21 @@ def _confirming(every: Collection[Forms], here: tuple[bool, bool], made: Collect
             back = Change(1 - change.side, change.things)
             if effect is Effect.OTHER and back not in made:
                 return back
+    return None
+
+
+def _repeating(every: Collection[Forms], here: tuple[bool, bool], made: Collection[Change]) -> Change | None:
+    """Returns a build with all that is named, or None where enough of them were made.
+
+    Whatever else is changed, what is named has to give the other's again: what has but two forms gives
+    either by chance.
+    """
+    found = [rule(forms) for forms in every]
+    named = frozenset(thing for each in found if each.how in _CERTAIN for thing in each.makes)
+    wanted = (_TAKES if all(here) else _TAKES + 1) - (len(named) > 1)
+    for side in (LEFT, RIGHT):
+        have = sum(change.side == side and change.things >= named for change in made)
+        if named and here[side] and have < wanted:
+            number = 1 + sum((change.side, change.things) == (side, named) for change in made)
+            return Change(side, named, number)
     return None

@@ -106,7 +106,8 @@ def _transient(forms: Forms, names: tuple[str, str], steady: Sequence[int]) -> s
 
 def _changes(found: Ruling, forms: Forms, names: tuple[str, str]) -> Iterable[str]:
     """Says what each change did that speaks for a name; without one, that nothing that was tried did more."""
-    effects = {change: effect for change in forms.changed if (effect := forms.effect(change)) is not None}
+    first = [change for change in forms.changed if change.take == 1]
+    effects = {change: effect for change in first if (effect := forms.effect(change)) is not None}
     named = set(found.makes)
     telling = {
         change: effect
@@ -119,7 +120,9 @@ def _changes(found: Ruling, forms: Forms, names: tuple[str, str]) -> Iterable[st
     }
     for change, effect in (telling or effects).items():
         if effect is not Effect.NONE:
-            yield f"{told(change, names)} makes {_result(change, effect, names)}"
+            count = len(forms.takes(change))
+            often = f" ({count} builds)" if count > 1 else ""
+            yield f"{told(change, names)} makes {_result(change, effect, names)}{often}"
     without = sorted(
         THINGS[thing].words
         for change, effect in effects.items()
@@ -139,9 +142,10 @@ def _result(change: Change, effect: Effect, names: tuple[str, str]) -> str:
 def told(change: Change, names: tuple[str, str]) -> str:
     """Returns a change in words: `build1 with the time zone of build2`."""
     things = [THINGS[each].words for each in THINGS if each in change.things]
+    again = "" if change.take == 1 else f", again ({change.take})"
     if change.things == {"order"}:
-        return f"{names[change.side]} with {things[0]} reversed"
-    return f"{names[change.side]} with {' and '.join(things)} of {names[1 - change.side]}"
+        return f"{names[change.side]} with {things[0]} reversed{again}"
+    return f"{names[change.side]} with {' and '.join(things)} of {names[1 - change.side]}{again}"
 
 
 def folders(artifacts: Sequence[str]) -> tuple[str, ...]:

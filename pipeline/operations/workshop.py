@@ -207,4 +207,5 @@ def _words(failure: Failure | None) -> str:
     if failure is None:
         return "nothing was built"
     where = f" in {failure.module}" if failure.module else ""
-    return f"{failure.failure_class}{where}: {failure.message}"
+    remedy = f" {failure.remedy}" if failure.remedy else ""
+    return f"{failure.failure_class}{where}: {failure.message}{remedy}"

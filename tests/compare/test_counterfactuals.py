@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -78,6 +79,28 @@ def forms(a: Form, b: Form, a12: str = "", b12: str = "", **more: object) -> For
 def test_the_kind_follows_from_the_repetitions(a12: str, b12: str, kind: Kind) -> None:
     """Each pattern of A1, A2, B1, B2 beside A and B has its kind, and without a change nothing has a name."""
     assert rule(forms("a", "b", a12, b12)) == Ruling(kind)
+
+
+def test_each_kind_holds_only_where_its_definition_does() -> None:
+    """Over all forms that four builds made again can have, each known or not, beside A ≠ B."""
+    kinds = set()
+    for told in product(("a", "b", "c", "d", None), repeat=4):
+        a1, a2, b1, b2 = told
+        kind = rule(Forms(("a", "b"), ((a1, a2), (b1, b2)))).kind
+        kinds.add(kind)
+        known = [None not in pair for pair in ((a1, a2), (b1, b2))]
+        alike = [known[0] and a1 == a2, known[1] and b1 == b2]
+        apart = [known[0] and a1 != a2, known[1] and b1 != b2]
+        crossed = (alike[0] and a1 == "b") or (alike[1] and b1 == "a")
+        definitions = {
+            Kind.RANDOM: any(apart) and not any(alike),
+            Kind.HOST: all(alike) and a1 != b1 and not crossed,
+            Kind.TRANSIENT: (all(alike) and a1 == b1) or (any(alike) and not all(known) and crossed),
+            Kind.UNSTABLE: (any(apart) and any(alike)) or (all(alike) and a1 != b1 and crossed),
+            Kind.UNKNOWN: not any(apart) and not all(alike) and not crossed,
+        }
+        assert [each for each, holds in definitions.items() if holds] == [kind], told
+    assert kinds == set(Kind) - {Kind.TIME}
 
 
 @pytest.mark.parametrize("a12", ["", "a", "aa", "ac", "a-", "bb", "cc"])
@@ -180,7 +203,11 @@ Model = Callable[[tuple[bool, ...]], Form]
 
 
 def investigate(
-    model: Model, here: tuple[bool, bool] = HERE, broken: frozenset[Change] = frozenset()
+    model: Model,
+    here: tuple[bool, bool] = HERE,
+    broken: frozenset[Change] = frozenset(),
+    *,
+    toss: bool = False,
 ) -> Forms:
     """Builds by a model, from what each thing is to what a leaf becomes, until there is no more to try."""
 
@@ -188,8 +215,9 @@ def investigate(
         things = each.things if each else frozenset()
         return model(tuple((side == RIGHT) != (thing in things) for thing in SUSPECTS))
 
-    repeats = tuple((build(None, side),) * 2 if here[side] else () for side in (LEFT, RIGHT))
-    found = Forms((build(None, LEFT), build(None, RIGHT)), repeats)  # type: ignore[arg-type]
+    repeats = tuple((build(None, side), build(None, side)) if here[side] else () for side in (LEFT, RIGHT))
+    originals = ("a", "b") if toss else (build(None, LEFT), build(None, RIGHT))
+    found = Forms(originals, repeats)  # type: ignore[arg-type]
     made: dict[Change, Form] = {}
     while (todo := next_change([found], SUSPECTS, here, made.keys())) is not None:
         assert todo not in made
@@ -241,7 +269,7 @@ def test_the_one_thing_that_matters_is_named(thing: str, here: tuple[bool, bool]
     at = SUSPECTS.index(thing)
     found = investigate(lambda state: "b" if state[at] else "a", here)
     assert rule(found) == Ruling(Kind.HOST, (thing,), How.ALONE)
-    assert len(found.changed) <= len(SUSPECTS) + 1
+    assert len(found.changed) <= len(SUSPECTS) + 5
 
 
 @pytest.mark.parametrize("things", list(combinations(SUSPECTS, 2)))
@@ -250,6 +278,16 @@ def test_two_things_that_are_both_told_are_named_together(things: tuple[str, str
     at = [SUSPECTS.index(thing) for thing in things]
     found = rule(investigate(lambda state: "".join(str(state[each]) for each in at)))
     assert (found.kind, set(found.makes), found.how) == (Kind.HOST, set(things), How.TOGETHER)
+
+
+def test_a_coin_is_seldom_taken_for_a_thing() -> None:
+    """What has two forms by chance seems steady now and then; then it has hardly ever a name as well."""
+    draw = random.Random(20261125)
+    for here, most in ((HERE, 0.01), ((True, False), 0.04)):
+        found = [rule(investigate(lambda state: draw.choice("ab"), here, toss=True)) for _ in range(2000)]
+        named = sum(bool(each.makes) for each in found)
+        assert sum(each.kind is not Kind.HOST for each in found) > 0.8 * len(found)
+        assert 0 < named / len(found) < most
 
 
 def test_what_depends_on_nothing_that_can_be_changed_costs_one_build() -> None:

@@ -25,6 +25,15 @@ def change(side: int, *things: str) -> Change:
             "two builds on build1 differ from each other; build2 makes the same again (2 builds)",
         ),
         (
+            Forms(
+                ("a", "b"),
+                (("a", "a"), ("b", "b")),
+                {change(LEFT, "user"): "b", Change(LEFT, frozenset({"user"}), 2): "a"},
+            ),
+            "unstable",
+            "two builds on build1 differ from each other; build2 makes the same again (2 builds)",
+        ),
+        (
             Forms(("a", "b"), (("b", "b"), ("a", "a"))),
             "unstable",
             "build1 makes now what build2 made (2 builds); build2 makes now what build1 made (2 builds)",
