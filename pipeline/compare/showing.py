@@ -131,6 +131,7 @@ class Showing:
     def __init__(self, tools: Tools, clock: Clock, wanted: Wanted = Wanted()) -> None:
         self._tools, self._clock, self._wanted = tools, clock, wanted
         self._noted: dict[str, list[Pair]] = {}
+        self._lost: str | None = None
 
     def note(self, artifact: ComparedArtifact, found: Found) -> None:
         """Remembers which leaves of an artifact there are to show, once its verdict is given."""
@@ -161,11 +162,23 @@ class Showing:
         if self._clock.boottime() >= until:
             return ComparedDisplay(path=path, problem=f"not shown: {MOST_SECONDS:g} s had passed")
         try:
-            left, right, begin = fetch((one, two), pair.node)
+            left, right, begin = self._fetched(one, two, pair.node)
             return self._shown(pair.node, left, right, begin)
         except Exception as exc:
             # Also a mistake in here must not change what was found before anything was shown.
             return ComparedDisplay(path=path, problem=f"cannot be shown: {str(exc)[:LONGEST_LINE]}")
+
+    def _fetched(self, one: Line, two: Line, node: Node) -> tuple[bytes, bytes, int]:
+        """Returns both leaves' bytes. Once a side was silent, its later answers may be those to that."""
+        if self._lost is not None:
+            raise ComparisonIncomplete(self._lost)
+        try:
+            answers, begin, most = ask_for((one, two), node)
+        except ComparisonIncomplete as exc:
+            self._lost = exc.message
+            raise
+        left, right = (_unpacked(line, each, most) for line, each in zip((one, two), answers, strict=True))
+        return left, right, begin
 
     def _shown(self, node: Node, left: bytes, right: bytes, begin: int) -> ComparedDisplay:
         if begin or max(node.sizes) > MOST_BYTES:
@@ -241,15 +254,17 @@ def _files(node: Node) -> Iterator[Node]:
         yield from _files(each)
 
 
-def fetch(lines: tuple[Line, Line], node: Node) -> tuple[bytes, bytes, int]:
-    """Returns both leaves' bytes from the same byte on, and which that is. Raises ComparisonIncomplete."""
+def ask_for(lines: tuple[Line, Line], node: Node) -> tuple[tuple[Any, Any], int, int]:
+    """Asks both sides for a leaf's bytes; returns the answers, from which byte on, and how many at the most.
+
+    Raises ComparisonIncomplete where a side does not answer.
+    """
     begin, most = 0, MOST_BYTES
     if max(node.sizes) > MOST_BYTES:
         spot = spots_of(lines, [node]).get(id(node), 0)
         begin, most = max(0, spot - spot % _BEFORE - _BEFORE), _PART
-    answers = ask_both(lines, {"ask": "part", "path": node.path, "begin": begin, "most": most})
-    left, right = (_unpacked(line, each, most) for line, each in zip(lines, answers, strict=True))
-    return left, right, begin
+    question = {"ask": "part", "path": node.path, "begin": begin, "most": most}
+    return ask_both(lines, question), begin, most
 
 
 def _unpacked(line: Line, answer: Mapping[str, Any], most: int) -> bytes:

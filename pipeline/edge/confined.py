@@ -2,8 +2,9 @@
 
 Where the machine permits it the program has namespaces of its own: no network, no other process in sight,
 nothing to write to but 64 MB of memory that are gone afterwards; as root it runs as `nobody`. Always bounded
-are its time, its processor's time, its memory, each file that it writes, its output, and how many processes
-that user may have. What the machine does not permit is said in `Confinement.lacks`.
+are its time, its processor's time, its memory, each file that it writes and its output; and how many
+processes there may be, but for the caller's own without a namespace. What the machine does not permit is
+said in `Confinement.lacks`.
 
 Non-guarantees: memory is bounded for each process and not for all together; what every user of this machine
 may read the program may read as well, and print.
@@ -42,8 +43,8 @@ _KILLED: Final = ("--fork", "--kill-child")
 # Run by whoever compares: the outputs are files of its own, which the program gets open.
 _OUTER: Final = 'cd "$1/files" && exec >"$1/out" 2>"$1/errors" </dev/null; shift; exec "$@"'
 
-# $1 is the cage. What everybody may write to is covered by memory; the cage is bound again where it was, for
-# it may lie below one of these. Nothing has to be unmounted: the namespace ends with the program.
+# $1 is the cage. What everybody may write to is covered by memory, and the cage is bound to where everybody
+# reaches it, wherever it lies. Nothing has to be unmounted: the namespace ends with the program.
 _INNER: Final = f"""
 cage=$1; shift
 cover() {{ mount -t tmpfs -o nosuid,nodev,mode=1777,nr_inodes=4k,size="$2" room "$1"; }}
@@ -52,12 +53,12 @@ prepare() {{
     for each in /var/tmp /dev/shm /run/lock; do
         [ ! -d "$each" ] || cover "$each" 1m || return 1
     done
-    mount -t proc proc /proc && mkdir -p "$cage" && mount --no-canonicalize --bind . "$cage" &&
-    mount -o remount,bind,ro "$cage"
+    mount -t proc proc /proc && mkdir /tmp/show && mount --no-canonicalize --bind . /tmp/show &&
+    mount -o remount,bind,ro /tmp/show
 }}
 prepare || exit {_NOT_HERE}
 [ "$OTHERS" = no ] || mount -o remount,bind,ro / || true
-cd "$cage/files" && exec "$@"
+cd /tmp/show/files && exec "$@"
 """
 
 
@@ -104,7 +105,9 @@ class Confinement:
         """Returns the words that run a program in a folder with `files` in it."""
         limits = (
             *("--core=0", f"--cpu={bounds.processor_seconds}", f"--as={bounds.memory_bytes}"),
-            *(f"--fsize={bounds.output_bytes}", f"--nproc={bounds.processes}", "--nofile=512"),
+            *(f"--fsize={bounds.output_bytes}", "--nofile=512"),
+            # Of the caller's own all count, also those that were there before.
+            *((f"--nproc={bounds.processes}",) if self.space or self.user is not None else ()),
         )
         inner = ("sh", "-uc", _INNER, "sh", str(cage)) if self.space else ()
         return [*self.words, *inner, *self._drop(), "prlimit", *limits, "--", *program]

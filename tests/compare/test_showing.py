@@ -23,6 +23,7 @@ from pipeline.compare.verdicts import judge, read_stated
 from pipeline.compare.wire import Line
 from pipeline.edge.clock import ManualClock
 from pipeline.edge.confined import Bounds, ConfinedPrograms, Ran
+from pipeline.errors import ComparisonIncomplete
 from pipeline.records.comparison import ComparedArtifact, ComparedLeaf, Verdict
 from tests.compare.sides import sides
 
@@ -261,6 +262,37 @@ def test_a_reader_that_sends_something_else(tmp_path: Path, answer: dict[str, An
     assert why in (after.displays[0].problem or "")
 
 
+class Silent:
+    """A line on which an answer to the first question does not come in time."""
+
+    def __init__(self, line: Line) -> None:
+        self.name, self._line, self.asked = line.name, line, 0
+
+    def begin(self, question: dict[str, Any]) -> None:
+        """Asks."""
+        self.asked += 1
+        self._line.begin(question)
+
+    def finish(self) -> dict[str, Any]:
+        """Raises, and leaves the answer where it is."""
+        raise ComparisonIncomplete("the builder gave no answer in time")
+
+
+def test_nothing_is_shown_after_a_side_fell_silent(tmp_path: Path) -> None:
+    """An answer that comes late would be taken for that to the next question: the bytes of another file."""
+    left, right = (zipped(**{f"f{n}": side for n in range(3)}) for side in (b"one\n", b"two\n"))
+    silent: list[Silent] = []
+
+    def spoil(line: Line) -> Silent:
+        silent.append(Silent(line))
+        return silent[0]
+
+    before, after = shown(tmp_path, left, right, "a.jar", Tools(PRINTS), spoil=spoil)
+    assert after.model_copy(update={"displays": []}) == before
+    assert ["no answer in time" in (each.problem or "") for each in after.displays] == [True] * 3
+    assert silent[0].asked == 1
+
+
 def test_a_large_leaf_is_shown_in_part(tmp_path: Path) -> None:
     """Where it differs, as bytes or as text; little of it travels."""
     left = bytes(MOST_BYTES) + b"one" + bytes(MOST_BYTES)
@@ -268,9 +300,11 @@ def test_a_large_leaf_is_shown_in_part(tmp_path: Path) -> None:
     with sides(tmp_path, left, left.replace(b"one", b"two"), "a.bin") as lines:
         node = Node(["a.bin"], sizes=(len(left), len(left)))
         before = sum(line.counted.bytes for line in lines)
-        one, two, begin = showing.fetch(lines, node)
+        answers, begin, most = showing.ask_for(lines, node)
         assert sum(line.counted.bytes for line in lines) - before < 20_000
-    assert (left[begin : begin + len(one)], two) == (one, one.replace(b"one", b"two"))
+    one, two = (zlib.decompress(base64.b64decode(each["data"])) for each in answers)
+    assert len(one) == most
+    assert (left[begin : begin + most], two) == (one, one.replace(b"one", b"two"))
     _, after = shown(tmp_path, left, left.replace(b"one", b"two"), "a.bin", tools)
     (display,) = after.displays
     assert (display.tool, tools.ran) == ("bytes", [])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
@@ -60,6 +62,15 @@ def test_it_is_nobody(either: Confinement) -> None:
         *(b"CapPrm:", b"0000000000000000", b"CapEff:", b"0000000000000000", b"NoNewPrivs:", b"1")
     ]
     assert "ermission denied" in ran.errors
+
+
+def test_its_folder_may_be_where_nobody_may_look(
+    spaced: Confinement, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever temporary files are made, by its absolute path as well it reads its own."""
+    (tmp_path / "private").mkdir(mode=0o700)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "private"))
+    assert sh('cat "$(pwd)/in/one"', spaced, one=b"here\n").output == b"here\n"
 
 
 def test_there_is_no_network(spaced: Confinement) -> None:
