@@ -11,7 +11,7 @@ from pipeline.records.base import dump
 from pipeline.records.rounds import Commitment, Opening, Round
 from pipeline.records.statements import made, sha256_of
 from tests.coordination.evidence import BRANCH, COMMIT, FILES, KEYS, LEDGER, promotion
-from tests.coordination.test_trust import OTHER, SIGNATURE, Trusting, manifest
+from tests.coordination.test_trust import NORMALISED, OTHER, SIGNATURE, Trusting, manifest
 from tests.coordination.world import SILENT
 
 NAMES = ("build1", "build2", "build3")
@@ -364,6 +364,18 @@ def test_what_was_committed_to_is_witnessed(world: Secret) -> None:
     """An entry may say so of builds that committed in one round before any digest was to be seen."""
     stated = agreed(world)
     assert world.do("promotion.enter", **world.as_asked(entry(stated)))["number"] == 1
+
+
+def test_nothing_normalised_is_witnessed(world: Secret) -> None:
+    """Who has committed to what it built has not committed to what that comes to when normalised."""
+    agreed(world)
+    how: dict[str, Any] = {"normalisers": NORMALISED}
+    jobs = {name: f"r1-{name}" for name in ("build1", "build2")}
+    stated = {n: world.publish(world.statement(n, job=job, **how))["sha256"] for n, job in jobs.items()}
+    how["verdict"] = "AGREE-NORMALISED"
+    assert world.refused("promotion.enter", **world.as_asked(entry(stated, **how))).reason == "unwitnessed"
+    plain = entry(stated, **how).model_copy(update={"witnessed": False})
+    assert world.do("promotion.enter", **world.as_asked(plain))["number"] == 1
 
 
 def test_nothing_is_stated_before_the_reveal(world: Secret) -> None:

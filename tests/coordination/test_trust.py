@@ -321,17 +321,6 @@ def test_a_third_that_agrees_is_no_dissent(world: Trusting) -> None:
     assert world.do("promotion.enter", **world.as_asked(entry))["number"] == 1
 
 
-def test_nothing_normalised_is_witnessed(world: Trusting) -> None:
-    """Nobody has committed to what a build comes to when normalised, so no entry says so."""
-    entry = world.entry(
-        normalised(world, "build1", "build2"),
-        normalisers=NORMALISED,
-        verdict="AGREE-NORMALISED",
-        witnessed=True,
-    )
-    assert world.refused("promotion.enter", **world.as_asked(entry)).reason == "unwitnessed"
-
-
 def test_an_entry_rests_on_what_is_here(world: Trusting) -> None:
     """Every statement that it counts is in the ledger, of that builder, these bytes and these inputs."""
     counted = world.agreed()
