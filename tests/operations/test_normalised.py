@@ -206,11 +206,17 @@ def refused(
     return str(caught.value.reason)
 
 
-def not_signed(yard: Yard, name: str, found: Comparison | list[Comparison], job: str | None = None) -> str:
+def not_signed(
+    yard: Yard,
+    name: str,
+    found: Comparison | list[Comparison],
+    job: str | None = None,
+    start: Callable[[], Line] = near,
+) -> str:
     """Has a builder sign what it must refuse to, and returns why; it has said nothing by it."""
     before = said(yard)
     with pytest.raises(ReemissionRefused) as caught:
-        sign(yard, name, found, job)
+        sign(yard, name, found, job, start)
     assert caught.value.message
     assert said(yard) == before
     return caught.value.reason
@@ -637,6 +643,33 @@ def test_bytes_that_are_swapped(yard: Yard, packages: Any, tmp_path: Path) -> No
     (folder_of(yard, jobs[1]) / AGENT).write_bytes(packages["build1"][AGENT])
     with pytest.raises(ArtifactsInvalid):
         sign(yard, "build2", found)
+
+
+@pytest.mark.parametrize("yard", ["memory"], indirect=True)
+def test_bytes_that_are_swapped_while_they_are_normalised(yard: Yard, packages: Any) -> None:
+    """A file that becomes another one before a reader opens it, or while it reads, is not signed: neither
+    what it was nor what it is.
+    """
+    allow(yard)
+    jobs = [build(yard, name, packages[name]) for name in ("build1", "build2")]
+    found = compare(yard, *jobs)
+    place = folder_of(yard, jobs[0]) / AGENT
+
+    def before() -> Line:
+        place.write_bytes(packages["build2"][AGENT])
+        return near()
+
+    class Meanwhile(Near):
+        def send(self, data: bytes) -> None:
+            if b'"ask":"again"' in data:
+                place.write_bytes(packages["build2"][AGENT])
+            super().send(data)
+
+    for start in (before, lambda: Line("here", Meanwhile())):
+        place.write_bytes(packages["build1"][AGENT])
+        assert not_signed(yard, "build1", found, start=start) == "changed"
+    place.write_bytes(packages["build1"][AGENT])
+    assert sign(yard, "build1", found).normalisers == normalisers_in(found.artifacts)
 
 
 def test_a_reader_that_lies_while_it_is_promoted(yard: Yard, packages: Any) -> None:
