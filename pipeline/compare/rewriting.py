@@ -115,5 +115,5 @@ def _refused(artifact: ComparedArtifact, why: str) -> ReemissionRefused:
     return ReemissionRefused(
         f"{artifact.name} cannot be made the bytes that were compared: {why}.",
         reason="unreadable",
-        remedy="Remove what differs by the recipe; `docs/how-to/reproducible.md` has the settings.",
+        remedy="What can never be written anew is removed by the recipe: see `docs/how-to/reproducible.md`.",
     )
