@@ -16,7 +16,7 @@ _AGREEMENT: Final = (Verdict.AGREE, Verdict.AGREE_NORMALISED)
 
 
 def agreeing(comparisons: Iterable[Comparison]) -> list[Comparison]:
-    """Returns comparisons of two builds each: of more than two as few agreeing pairs as name each build.
+    """Returns comparisons of two builds each: of more than two as few agreeing pairs as join all that agree.
 
     What was compared of two builds only, or agrees in no pair, stays as it is: it will be refused for what it
     says. Where one pair agrees when normalised, equal bytes beside it say nothing of those that are promoted.
@@ -31,10 +31,11 @@ def _agreeing(found: Comparison) -> list[Comparison]:
     if any(pair.verdict == Verdict.AGREE_NORMALISED for pair in good):
         good = [pair for pair in good if pair.verdict == Verdict.AGREE_NORMALISED]
     kept: list[Comparison] = []
-    named: set[str] = set()
+    groups: list[set[str]] = []
     for pair in sorted(good, key=lambda pair: not pair.independent):
         builds = {build.job_id for build in (pair.left_build, pair.right_build) if build}
-        if not builds <= named:
+        touched = [each for each in groups if each & builds]
+        if not any(builds <= each for each in touched):
             kept.append(pair)
-            named |= builds
+            groups = [each for each in groups if each not in touched] + [builds.union(*touched)]
     return kept or [found]

@@ -10,13 +10,14 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from pipeline.compare.environment import values_of
 from pipeline.compare.rewriting import pieces, rewrite
 from pipeline.compare.wire import Line
+from pipeline.coordination.pairs import agreeing
 from pipeline.coordination.promotion import not_allowed
 from pipeline.edge.signatures import Signer
 from pipeline.errors import FileFailed, ReemissionRefused
@@ -74,6 +75,7 @@ def attest_normalised(
     The bytes are made from the files that lie here; no comparison is believed in any. Raises as `attest`, and
     ReemissionRefused.
     """
+    how = replace(how, comparisons=agreeing(how.comparisons))
     view = site.state().view
     rules = rules_of(view, trust)
     insist_on_key(rules, site.builder, signer)

@@ -57,6 +57,7 @@ from tests.compare.building import EARLY, LATE, gzipped, package, tarred, tree, 
 from tests.compare.sides import Near
 from tests.contracts.signing import ssh_signer
 from tests.operations.test_promote import anybody, ask, current, write_entry
+from tests.operations.test_several import together
 from tests.operations.yard import BRANCH, Yard, commit, installed
 
 AGENT, COMMON = "debs/agent_1_all.deb", "debs/common_1_all.deb"
@@ -432,6 +433,11 @@ def test_three_of_which_each_two_differ_elsewhere(yard: Yard, packages: Any) -> 
     done = put_forward(yard, pairs, jobs[0])
     assert [each.builder for each in done.entry.counted] == ["build1", "build2", "build3"]
     assert verify_set(done.folder, anybody(yard)).entry == done.entry
+    whole = together(*pairs, compare(yard, jobs[1], jobs[2]))  # as one comparison of three says it
+    for number, name in enumerate(("build1", "build2", "build3")):
+        told = sign(yard, name, whole)
+        assert (told.job_id, told.there) == (jobs[number], True)
+    assert refused(yard, [whole], jobs[0]) == "promoted"
     of_others = pairs[1].model_copy(
         update={"right_build": ComparedBuild(builder="build3", job_id=jobs[1], commit=commit(1))}
     )

@@ -117,7 +117,7 @@ def test_other_inputs_neither_support_nor_contradict(yard: Yard) -> None:
 
 @pytest.mark.parametrize("yard", ["memory"], indirect=True)
 def test_which_pairs_say_something(yard: Yard) -> None:
-    """Of several builds as few agreeing pairs as name each; independent ones first; else what was said."""
+    """Of several builds as few agreeing pairs as join them; independent ones first; else what was said."""
     jobs = built(yard)
     one, two, three = jobs.values()
 
@@ -126,6 +126,13 @@ def test_which_pairs_say_something(yard: Yard) -> None:
         assert all(each.pairs == [] for each in pairs) or pairs == [found]
         return [(str(each.left), str(each.right)) for each in pairs]
 
+    four = "job-9-build4"
+    ends = [pair(yard, one, two), pair(yard, three, four), pair(yard, one, three), pair(yard, two, four)]
+    assert kept(together(*ends)) == [
+        (one, two),
+        (three, four),
+        (one, three),
+    ]  # each two would leave two halves
     alone = pair(yard, one, two, verdict=Verdict.DIFFER)
     assert agreeing([alone]) == [alone]
     assert kept(every_two(yard, jobs)) == [(one, three), (two, three)]
