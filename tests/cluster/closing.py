@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: What is open becomes less within so many seconds, or it never ends. Many queued jobs take their time.
 STUCK_SECONDS = 30.0
+#: After so many rounds in which nothing became less a machine's turn is over.
+_IN_VAIN = 4
 #: What a machine has in its folder: what is still open, and how much was when it was the least.
 _OPEN, _FEWER = "open", "fewer"
 #: In runs of so many seconds some wait for locks without end, and afterwards all locks must be to be had.
@@ -32,32 +34,28 @@ LONG = 20.0
 
 
 def drain(run: Run, until: float) -> None:
-    """Lets each machine recover and build what is queued, until nothing is open: everything-ends.
+    """Lets each machine recover and build what is queued, in turn, until nothing is open: everything-ends.
 
     Later than `until` only while less and less is open.
     """
     cluster = run.cluster
-    for _ in range(2):  # what one requeues, the other may have to build
-        for node in cluster.nodes:
-            if "x" in node.folder.name:
-                continue
+    nodes = [node for node in cluster.nodes if "x" not in node.folder.name]
+    while True:
+        for node in nodes:
             (node.folder / _OPEN).unlink(missing_ok=True)
             if not node.group:
                 cluster.anchor(node)
-            while not (node.folder / _OPEN).exists() and time.monotonic() < _patience(node, until):
-                # A process ends with a git that was killed or too slow, as a command does: another begins.
-                pid = cluster.fork(node, lambda node=node: _drain(run, node, until))  # type: ignore[misc]
-                while _lives(run, pid) and time.monotonic() < _patience(node, until) + 20:
-                    time.sleep(0.02)
-            run.tell(f"{node.folder.name}: its last rounds are over")
-    for node in cluster.nodes:
-        if "x" not in node.folder.name:
-            said = node.folder / _OPEN
-            still = (
-                said.read_text() if said.exists() else f"its last round did not end: {cluster.board.at(0)}"
-            )
-            if still:
-                violated("everything-ends", f"{node.folder.name}: {still}")
+            pid = cluster.fork(node, lambda node=node: _drain(run, node, until))  # type: ignore[misc]
+            while _lives(run, pid) and time.monotonic() < _patience(node, until) + 20:
+                time.sleep(0.02)
+            run.tell(f"{node.folder.name}: its turn is over")
+        # A turn ends early with a git that was killed or too slow, as a command does: another one comes.
+        still = {node.folder.name: _open_there(node) for node in nodes}
+        if not any(still.values()) or time.monotonic() > max(_patience(node, until) for node in nodes):
+            break
+    for name, text in still.items():
+        if text:
+            violated("everything-ends", f"{name}: {text}")
     # What was delayed on the line ends by itself; a shared SSH connection stays open for a minute.
     until = max(until, time.monotonic())
     while (left := cluster.processes()) and time.monotonic() < until + 20:
@@ -93,16 +91,19 @@ def _drain(run: Run, node: Node, until: float) -> None:
     board = run.cluster.board
     worker = begin(board, node.number, 0, Dice(run.plan.seed, "drain", node.number), str(node.journal), "")
     board.clear(0)
+    in_vain = 0
     while True:
         worker.guarded(lambda: _round(worker))
+        in_vain += 1
         try:
             open_ends = _open_ends(worker)
-            _note(node, len(open_ends))
+            in_vain = 0 if _note(node, len(open_ends)) else in_vain
         except LedgerRewound:
             open_ends = ["the rewind is not repaired"]
         except PipelineError as exc:
             open_ends = [exc.message]
-        if not open_ends or time.monotonic() > _patience(node, until):
+        # What is left may be for another machine.
+        if not open_ends or in_vain >= _IN_VAIN or time.monotonic() > _patience(node, until):
             break
         time.sleep(0.1)
     if not open_ends and node.number == 0 and run.plan.seconds >= LONG:
@@ -110,11 +111,19 @@ def _drain(run: Run, node: Node, until: float) -> None:
     (node.folder / _OPEN).write_text("; ".join(open_ends[:5]))
 
 
-def _note(node: Node, count: int) -> None:
-    """Notes how much is open on a machine, if it is less than ever before."""
+def _note(node: Node, count: int) -> bool:
+    """Notes how much is open on a machine, if it is less than ever before, and says whether it is."""
     place = node.folder / _FEWER
-    if not place.exists() or count < int(place.read_text() or "0"):
-        place.write_text(str(count))
+    if place.exists() and count >= int(place.read_text() or "0"):
+        return False
+    place.write_text(str(count))
+    return True
+
+
+def _open_there(node: Node) -> str:
+    """Returns what a machine has said to be open in its last turn; nothing is nothing."""
+    said = node.folder / _OPEN
+    return said.read_text() if said.exists() else "its last turn did not end"
 
 
 def _patience(node: Node, until: float) -> float:
