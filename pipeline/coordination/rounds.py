@@ -11,7 +11,7 @@ otherwise, or has copied, is not.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from pipeline.coordination import queue
 from pipeline.coordination.draft import Answer, Draft, replaced
@@ -28,6 +28,7 @@ from pipeline.records.statements import read_statement
 #: What a report must not bring before the reveal.
 _TELLING = ("manifest", "log", "summary", "structured")
 _LARGEST_SIGNATURE_BYTES = 8192
+_ROUNDS = paths.round("x").rsplit("/", 2)[0]
 #: What makes two orders one: the rest is when, and for whom.
 _WHAT = frozenset({"type", "branch", "commit", "source", "options", "timeout_seconds"})
 
@@ -196,6 +197,21 @@ def is_witnessed(draft: Draft, counted: dict[str, str], entry: Promotion) -> boo
 def withheld(found: Round) -> list[str]:
     """Returns the participants that have committed and not revealed: what they hold back may be dissent."""
     return sorted(set(found.committed) - set(found.revealed))
+
+
+def revealed_late(view: View, branch: str, commit: str, live: Collection[str]) -> dict[str, str]:
+    """Returns the manifests of a commit that were revealed of jobs which are not among these any more: those
+    that went into the archive before say nothing of it. Job -> path.
+    """
+    found = {}
+    for name in view.names(_ROUNDS):
+        path = paths.round(name)
+        data = view.read(path)
+        its = load(Round, data, path) if data is not None else None
+        if its is not None and (its.branch, its.commit) == (branch, commit):
+            shown = {its.participants[builder]: each.manifest for builder, each in its.revealed.items()}
+            found.update({job: manifest for job, manifest in shown.items() if job not in live})
+    return found
 
 
 def read_round(view: View, job_id: str) -> Round | None:

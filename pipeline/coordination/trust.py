@@ -210,15 +210,14 @@ def basis_of(view: View, branch: str, commit: str) -> str:
     data = view.read(paths.JOBS)
     jobs = lists.read(Jobs, data, paths.JOBS).jobs if data else []
     reported = {j.id: j.manifest for j in jobs if (j.branch, j.commit) == (branch, commit) and j.manifest}
-    return sha256_of(
-        dump_json(
-            {
-                "files": {path: sha256_of(view.read(path) or b"") for path in files},
-                "head": sha256_of(head) if head else None,
-                "reported": reported,
-            }
-        )
-    )
+    basis = {
+        "files": {path: sha256_of(view.read(path) or b"") for path in files},
+        "head": sha256_of(head) if head else None,
+        "reported": reported,
+    }
+    if late := rounds.revealed_late(view, branch, commit, {job.id for job in jobs}):
+        basis["revealed"] = late
+    return sha256_of(dump_json(basis))
 
 
 def attestations(view: View, commit: str) -> dict[str, tuple[Attestation, str]]:

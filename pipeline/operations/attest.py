@@ -282,12 +282,12 @@ def stated(view: View, branch: str, commit: str) -> list[Stated]:
     """Returns what builds of a commit that succeeded have reported, signed or not."""
     found = []
     for job in [*sites.jobs(view).jobs, *(job for _, job in archived(view))]:
-        if (job.branch, job.commit, job.outcome) != (branch, commit, "succeeded") or not job.manifest:
+        if (job.branch, job.commit, job.outcome) != (branch, commit, "succeeded"):
             continue
-        data = view.read(job.manifest)
-        if data is None:
+        path, data = reported_manifest(view, job, job.assigned_to or "")
+        if data is None or path is None:
             continue
-        manifest = load(Manifest, data, job.manifest)
+        manifest = load(Manifest, data, path)
         if manifest.complete:
             builder, made = job.assigned_to or manifest.server, promotable(manifest)
             found.append(Stated(builder, job.id, sha256_of(data), inputs_digest(manifest), made))

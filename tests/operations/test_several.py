@@ -7,11 +7,14 @@ from collections.abc import Mapping
 import pytest
 
 from pipeline.coordination.pairs import agreeing
+from pipeline.coordination.queue import TAIL
 from pipeline.errors import PromotionRefused
 from pipeline.operations.promote import Order, Promoted, promote
 from pipeline.operations.promoted import verify_set
+from pipeline.operations.queue import find
+from pipeline.operations.secret import reveal_ready
 from pipeline.records.comparison import ComparedPair, Comparison, Verdict
-from tests.operations.yard import FILES, NAMES, OTHER, Yard, installed
+from tests.operations.yard import BRANCH, FILES, NAMES, OTHER, Yard, commit, installed
 
 
 def together(*pairs: Comparison) -> Comparison:
@@ -103,6 +106,35 @@ def test_unsigned_dissent_blocks_as_well(yard: Yard) -> None:
     with pytest.raises(PromotionRefused) as caught:
         promoted(yard, every_two(yard, jobs, Verdict.DIFFER), jobs["build1"])
     assert caught.value.reason == "dissent"
+
+
+@pytest.mark.parametrize("point", ["", "copied", "prepared"])
+@pytest.mark.parametrize("yard", ["memory"], indirect=True)
+def test_dissent_that_is_revealed_late_blocks_as_well(yard: Yard, point: str) -> None:
+    """What is revealed after its job went into the archive is dissent like any other, also where it comes
+    while the promotion is decided.
+    """
+    one, three = yard.sites["build1"], yard.sites["build3"]
+    jobs = {"build1": "r1-build1", "build3": "r1-build3"}
+    one.ask({"kind": "round.order", "id": "r1", "branch": BRANCH, "commit": commit(1), "jobs": jobs})
+    for name, job in jobs.items():
+        yard.commit(name, job, OTHER if name == "build3" else FILES)
+    for number in range(2 * TAIL + 1):
+        one.ask({"kind": "job.create", "id": f"job-{number}", "branch": "b", "commit": commit(9)})
+        one.ask({"kind": "job.cancel", "job_id": f"job-{number}"})
+    assert find(three.state().view, jobs["build3"])[1] is not None
+    agreed, revealed = yard.agree(), list[str]()
+
+    def step(at: str) -> None:
+        if at == point and not revealed:
+            revealed.extend(each.job_id for each in reveal_ready(three))
+
+    one.step = step
+    step("")
+    with pytest.raises(PromotionRefused, match="build3, job r1-build3, in its manifest") as caught:
+        yard.promote(agreed)
+    assert caught.value.reason == "dissent"
+    assert revealed == [jobs["build3"]]
 
 
 def test_other_inputs_neither_support_nor_contradict(yard: Yard) -> None:
