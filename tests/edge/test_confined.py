@@ -97,7 +97,7 @@ def test_it_writes_into_memory_alone(spaced: Confinement) -> None:
     )
     assert ran.output == b"x\n1\n"
     assert [os.path.exists(f"{folder}/{name}") for folder in ("/tmp", "/var/tmp", "/", "/etc")] == [False] * 4  # noqa: PTH110
-    ran = sh("head -c 200m /dev/zero | split -b 50k - /tmp/part", spaced)
+    ran = sh("head -c 70m /dev/zero | split -b 50k - /tmp/part", spaced)
     assert "No space left" in ran.errors
 
 
@@ -130,8 +130,8 @@ def test_its_output_is_bounded(either: Confinement) -> None:
 def test_its_memory_is_bounded(either: Confinement) -> None:
     """A process that asks for more gets none."""
     small = Bounds(memory_bytes=100 << 20, seconds=10)
-    ran = sh("head -c 300m /dev/zero | tail -n 1 | wc -c", either, small)
-    assert int(ran.output or b"0") < 300 << 20
+    ran = sh("head -c 150m /dev/zero | tail -n 1 | wc -c", either, small)
+    assert int(ran.output or b"0") < 150 << 20
 
 
 def test_it_cannot_fork_for_ever(spaced: Confinement) -> None:
