@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.edge.confined import Bounds, Confinement, Ran, confined_here, run_confined
 
-LIMITED = Bounds(seconds=10, output_bytes=100_000)
+LIMITED = Bounds(seconds=100, output_bytes=100_000)
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def test_its_output_is_bounded(either: Confinement) -> None:
 
 def test_its_memory_is_bounded(either: Confinement) -> None:
     """A process that asks for more gets none."""
-    small = Bounds(memory_bytes=100 << 20, seconds=10)
+    small = Bounds(memory_bytes=100 << 20, seconds=100)
     ran = sh("head -c 150m /dev/zero | tail -n 1 | wc -c", either, small)
     assert int(ran.output or b"0") < 150 << 20
 
