@@ -164,8 +164,9 @@ class _Run:
     def change(self) -> None:
         """Makes builds with something changed, for as long as one of them can tell more."""
         while self._hopeless is None:
-            every = [self._of(*leaf) for leaf in self._forms]
-            change = next_change(every, self._suspects, self._here, self._made.keys())
+            # Thousands of leaves have few patterns among them.
+            every = {tuple(forms.values()): self._of(*leaf) for leaf, forms in self._forms.items()}
+            change = next_change(every.values(), self._suspects, self._here, self._made.keys())
             if change is None:
                 return
             self._made[change] = self._build(told(change, self._names), change.side, change.things)
@@ -202,10 +203,15 @@ class _Run:
         original = self._originals[side]
         line = original.side.open()
         self._stack.callback(line.close)
+        digests = _digests(line, original.side.root)
+        for artifact in self._subject:
+            if digests.get(artifact.name) != (artifact.left, artifact.right)[side].sha256:
+                raise ComparisonIncomplete(
+                    f"{artifact.name} changed on {line.name} since it was compared.",
+                    remedy="Compare again: `invoke compare --rebuild`.",
+                )
         name = f"{_WORDS[side]} original"
-        return _Known(
-            name, line, _digests(line, original.side.root), original.ran, original.environment.timezone
-        )
+        return _Known(name, line, digests, original.ran, original.environment.timezone)
 
     def _hold(self, name: str, side: int, made: Made, timezone: str | None, *, keep: bool) -> None:
         """Holds a build against those that are known; with `keep` its files and its reader stay."""

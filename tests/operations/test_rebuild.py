@@ -16,7 +16,7 @@ import pytest
 from pipeline.builds.artifacts import new_manifest
 from pipeline.compare.wire import Line
 from pipeline.edge.machine_lock import MachineLock
-from pipeline.errors import Interrupted, MachineBusy, UsageError
+from pipeline.errors import ComparisonIncomplete, Interrupted, MachineBusy, UsageError
 from pipeline.operations.agreement import Side
 from pipeline.operations.compare import compare_files
 from pipeline.operations.places import Place
@@ -295,6 +295,28 @@ def test_a_full_disk_ends_it(case: Callable[..., Case]) -> None:
     assert found.rebuilds is not None
     assert "Ended early: disk: full" in found.rebuilds.notes
     assert told(found)["a"].kind == "unknown"
+
+
+def test_packages_that_changed_meanwhile_are_not_explained(case: Callable[..., Case]) -> None:
+    """What is built again is held against the very bytes that were compared."""
+    one = case(everything)
+    (Path(one.originals[1].side.root) / "all.tar").write_bytes(b"other")
+    with pytest.raises(ComparisonIncomplete, match=r"all\.tar changed on .* since it was compared"):
+        one.explain()
+    assert one.machine.made == []
+
+
+def test_many_leaves_take_no_longer_than_their_patterns(case: Callable[..., Case]) -> None:
+    """Files that depend on the same thing are found out with the builds of one."""
+
+    def tree(values: Mapping[str, str], number: int) -> Mapping[str, str]:
+        return {f"{each}": values["host"] for each in range(50)}
+
+    one = case(tree)
+    found = told(one.explain())
+    assert len(found) == 50
+    assert {tuple(each.makes) for each in found.values()} == {("host",)}
+    assert len(one.machine.made) < 16
 
 
 def test_files_of_builds_with_changes_do_not_stay(case: Callable[..., Case]) -> None:
