@@ -26,8 +26,7 @@ class Surroundings:
     `marker` is `<job>.<token>`, by which its processes are known. `path` is PATH without the stand-ins;
     `environment` says how mirrors are reached; `properties` are the substitutes' with `{loopback}` filled in.
     `mounts`, `host` and `user` are what the build alone sees, where that is something else on purpose;
-    `through` are the words of the programs that start it then. Of a build without packages `modules` are the
-    only ones that are built, with what they need; empty: all.
+    `through` are the words of the programs that start it then.
     """
 
     marker: str
@@ -38,7 +37,6 @@ class Surroundings:
     host: str | None = None
     user: int | None = None
     through: tuple[str, ...] = ()
-    modules: tuple[str, ...] = ()
 
 
 def has_packaging(tree: Path) -> bool:
@@ -54,8 +52,7 @@ def command(recipe: Recipe, workspace: Workspace, around: Surroundings) -> list[
         # -d: builders have what the tree needs, not always under the names that it asks for.
         return [*around.through, "dpkg-buildpackage", "-d", "-b", "-uc", "-us"]
     repository = f"-Dmaven.repo.local={workspace.inside(workspace.repository)}"
-    some = ["-pl", ",".join(around.modules), "-am"] if around.modules else []
-    return [*around.through, "mvn", *_maven(recipe, workspace, around), repository, *some, "install"]
+    return [*around.through, "mvn", *_maven(recipe, workspace, around), repository, "install"]
 
 
 def environment(recipe: Recipe, workspace: Workspace, around: Surroundings) -> dict[str, str]:

@@ -36,8 +36,7 @@ class Variation:
 
     `number` is the user's. What else is None, or empty, is as the recipe and the machine have it: `locale`,
     `umask`, the `processors` that a build may use, by number. With `backwards` every folder lists its files
-    in reverse; that takes disorderfs, and a tree that the build sees elsewhere than it lies. Of a build
-    without packages only the `modules` that are named are built, with what they need.
+    in reverse; that takes disorderfs, and a tree that the build sees elsewhere than it lies.
     """
 
     timezone: str
@@ -49,7 +48,6 @@ class Variation:
     umask: str | None = None
     processors: tuple[int, ...] = ()
     backwards: bool = False
-    modules: tuple[str, ...] = ()
 
     def place(self, work: Path) -> Place | None:
         """Returns where builds lie: in their own folder, not at the path that every builder has.
@@ -99,7 +97,6 @@ class Variation:
             user=None if self.user is None else self.number,
             environment=environment,
             through=tuple(through),
-            modules=self.modules,
         )
 
     def of_environment(self, seen: Environment | None) -> Environment | None:

@@ -148,13 +148,6 @@ def told(change: Change, names: tuple[str, str]) -> str:
     return f"{names[change.side]} with {' and '.join(things)} of {names[1 - change.side]}{again}"
 
 
-def folders(artifacts: Sequence[str]) -> tuple[str, ...]:
-    """Returns the modules' folders that jars of a build without packages lie in; none if one is elsewhere."""
-    found = {name.rpartition("target/")[0].rstrip("/") or "." for name in artifacts}
-    told = all("target" in name.split("/")[-2:-1] for name in artifacts)
-    return tuple(sorted(found)) if told else ()
-
-
 def owners(leaves: Iterable[ComparedLeaf], modules: Collection[str]) -> list[str]:
     """Returns the modules, by artifact id, whose archives differ, as far as the archives' names tell."""
     found = set()

@@ -20,7 +20,7 @@ from pipeline.compare.descent import descend
 from pipeline.compare.explaining import explain
 from pipeline.compare.leaf_forms import EQUAL, UNREADABLE, Key, Pair, form_of, key_of, pair_of
 from pipeline.compare.moments import Told, tells_its_time
-from pipeline.compare.telling import folders, owners, rebuilt, told
+from pipeline.compare.telling import owners, rebuilt, told
 from pipeline.compare.wire import Line
 from pipeline.errors import ComparisonIncomplete
 from pipeline.operations.agreement import Side
@@ -128,9 +128,6 @@ class _Run:
         self._builds: list[Rebuild] = []
         self._made: dict[Change, str | None] = {}
         self._hopeless: str | None = None
-        recipe = next(each for each in originals if each.here).manifest.recipe
-        packages = recipe is None or recipe.packages
-        self._modules = () if packages else folders([each.name for each in subject])
         self._known = [self._original(side) for side in (LEFT, RIGHT)]
         #: Every later build is held against these: the originals, and each side's first that was made again.
         self._measures = list(self._known)
@@ -177,7 +174,7 @@ class _Run:
             return None
         values = {**self._values[side], **{thing: self._values[1 - side].get(thing, "") for thing in things}}
         self._site.say(f"Building {name} …")
-        made = self._maker.make(values, self._modules)
+        made = self._maker.make(values)
         changed = {thing: values[thing] or "reversed" for thing in sorted(things)}
         record = Rebuild(
             name=name,
@@ -319,9 +316,7 @@ class _Run:
         if self._hopeless:
             notes.append(f"Ended early: {self._hopeless}")
         return Rebuilds(
-            built=f"of {', '.join(self._modules)} alone, with what they need"
-            if self._modules
-            else "of the whole recipe: packages are made of all modules at once",
+            built="of the whole recipe: packages are made of all modules at once",
             builds=self._builds,
             modules=owners(leaves, ids),
             not_varied=self._not_varied,

@@ -58,8 +58,8 @@ class Maker(Protocol):
     def exact(self, thing: str, value: str) -> bool:
         """Says whether it would have just this value."""
 
-    def make(self, values: Values, modules: tuple[str, ...]) -> Made:
-        """Makes one build with these values; without packages, of these modules alone. Raises Interrupted."""
+    def make(self, values: Values) -> Made:
+        """Makes one build with these values. Raises Interrupted."""
 
 
 class Workshop:
@@ -87,12 +87,12 @@ class Workshop:
         """Says whether it would have just this value."""
         return self._stage.exact(thing, value)
 
-    def make(self, values: Values, modules: tuple[str, ...]) -> Made:
-        """Makes one build with these values; without packages, of these modules alone. Raises Interrupted."""
+    def make(self, values: Values) -> Made:
+        """Makes one build with these values. Raises Interrupted."""
         self._count += 1
         clock = self._site.clock
         begun, started = clock.now(), clock.boottime()
-        variation = replace(self._stage.variation(values), modules=modules)
+        variation = self._stage.variation(values)
         place = self._stage.place(self._folder, values.get("folder", ""))
         prepared = replace(self._prepared, recipe=variation.of_recipe(self._prepared.recipe), place=place)
         settings = replace(

@@ -61,18 +61,17 @@ def test_what_is_varied_is_stated(tmp_path: Path) -> None:
     assert (recipe.timezone, recipe.environment) == ("Asia/Tokyo", {"TZ": "Asia/Tokyo", "A": "b"})
 
 
-def test_some_modules_alone_are_built_where_there_are_no_packages(tmp_path: Path) -> None:
-    """Maven is given the modules, and builds what they need as well; packages are made of all."""
+def test_a_build_is_started_through_what_narrows_it(tmp_path: Path) -> None:
+    """Fewer processors are the whole build's, with Maven alone and with packages."""
     room = Workspace(tmp_path, fixed=False)
-    varied = Variation("UTC", None, None, processors=(1,), modules=("api", "plugins/a"))
+    varied = Variation("UTC", None, None, processors=(1,))
     around = varied.of_surroundings(Surroundings("test.1", "/usr/bin:/bin"), room)
-    words = command(RECIPE, room, around)
-    assert words[:4] == ["taskset", "-c", "1", "mvn"]
-    assert words[-4:] == ["-pl", "api,plugins/a", "-am", "install"]
+    assert command(RECIPE, room, around)[:4] == ["taskset", "-c", "1", "mvn"]
+    (room.tree / "debian").mkdir(parents=True)
     for name in ("rules", "changelog"):
-        (room.tree / "debian").mkdir(parents=True, exist_ok=True)
         (room.tree / "debian" / name).touch()
-    assert command(RECIPE, room, around)[3:] == ["dpkg-buildpackage", "-d", "-b", "-uc", "-us"]
+    words = command(RECIPE, room, around)
+    assert words == ["taskset", "-c", "1", "dpkg-buildpackage", "-d", "-b", "-uc", "-us"]
 
 
 def test_its_folder_is_another_one_unless_maven_could_not_take_it(tmp_path: Path) -> None:

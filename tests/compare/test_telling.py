@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.compare.counterfactuals import LEFT, RIGHT, Change, Forms
-from pipeline.compare.telling import folders, owners, rebuilt, told
+from pipeline.compare.telling import owners, rebuilt, told
 from pipeline.records.comparison import ComparedLeaf
 
 LEAF = ComparedLeaf(path=["a.deb", "x"], what="content")
@@ -104,10 +104,3 @@ def test_modules_are_known_by_their_archives() -> None:
     assert owners(leaves[2:], {"cloud"}) == []
     alone = LEAF.model_copy(update={"path": ["cloud-api-extra-4.21.jar"]})
     assert owners([alone], {"cloud-api", "cloud-api-extra"}) == ["cloud-api-extra"]
-
-
-def test_jars_of_a_build_without_packages_tell_their_modules() -> None:
-    """They lie in their module's folder; where one file does not, all modules are built."""
-    jars = ["api/target/cloud-api.jar", "plugins/a/target/b.jar", "target/root.jar"]
-    assert folders(jars) == (".", "api", "plugins/a")
-    assert folders([*jars, "cloudstack.deb"]) == ()

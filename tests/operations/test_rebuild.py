@@ -73,7 +73,7 @@ class Machine:
     def exact(self, thing: str, value: str) -> bool:
         return True
 
-    def make(self, values: Mapping[str, str], modules: tuple[str, ...]) -> Made:
+    def make(self, values: Mapping[str, str]) -> Made:
         self.made.append(dict(values))
         number = len(self.made)
         begun = WHEN + timedelta(hours=number)
