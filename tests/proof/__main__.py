@@ -140,7 +140,7 @@ def other(module: str, words: Sequence[str], board: Board) -> bool:
 def main(words: Sequence[str]) -> int:
     """Does what the command line asks for, and returns the exit code: 0 if everything held."""
     options, board = arguments(words), Board()
-    if options.replay is not None or options.mutant == "all":
+    if options.replay is not None or options.mutant in ("all", "stale"):
         options.seeds = options.seeds or 30
         return simulation.do(options)
     real = ["--real", str(options.real)] if options.real else list(REAL)

@@ -35,7 +35,11 @@ def add_choices(parser: argparse.ArgumentParser) -> None:
     profiles = [*PROFILES, "all"]
     add("--profile", choices=profiles, default="all", help="what is likely to happen; all takes turns")
     add("--fault", action="append", default=[], choices=VIRTUAL, help="only these faults")
-    add("--mutant", choices=[*MUTANTS, "all"], help="plant a bug; all hunts every one and writes the table")
+    add(
+        "--mutant",
+        choices=[*MUTANTS, "all", "stale"],
+        help="plant a bug; all hunts every one and writes the table, stale those whose row is not true",
+    )
     add("--replay", type=int, metavar="SEED", help="tell one run as a story")
     add("--jobs", type=int, default=os.cpu_count() or 1, help="how many cores")
 
@@ -59,11 +63,12 @@ def choice_of(options: argparse.Namespace) -> Choice:
     )
 
 
-def hunt_all(jobs: int, seeds: int) -> int:
-    """Hunts every mutant over seeds 0, 1, … and writes the table."""
-    rows = []
+def hunt_all(jobs: int, seeds: int, *, stale: bool = False) -> int:
+    """Hunts every mutant over seeds 0, 1, … and writes the table; or those alone whose row is not true."""
+    rows = [row for row, problem in hunting.prove_all(jobs) if not problem] if stale else []
+    names = [name for name in MUTANTS if name not in {row.mutant for row in rows}]
     with Pool(jobs) as pool:
-        for row in pool.imap_unordered(hunting.hunt, [(name, seeds) for name in MUTANTS]):
+        for row in pool.imap_unordered(hunting.hunt, [(name, seeds) for name in names]):
             rows.append(row)
             print(f"{len(rows)}/{len(MUTANTS)} {row.mutant}: {row.invariant}", file=sys.stderr, flush=True)
     hunting.write(rows)
@@ -96,8 +101,8 @@ def do(options: argparse.Namespace) -> int:
     if options.replay is not None:
         sys.stdout.write(story(choice.plan(options.replay), options.mutant))
         return 0
-    if options.mutant == "all":
-        return hunt_all(options.jobs, options.seeds)
+    if options.mutant in ("all", "stale"):
+        return hunt_all(options.jobs, options.seeds, stale=options.mutant == "stale")
 
     def tick(total: Total) -> None:
         text = f"\r{total.runs} runs, {total.transactions} transactions, {len(total.failures)} failures"

@@ -234,7 +234,11 @@ mutant(
     (
         counting,
         "_RULES",
-        lambda real: (*real[:3], lambda case, seen: real[3](case, replace(seen, witnessed=True))),
+        lambda real: (
+            *real[:3],
+            lambda case, seen: real[3](case, replace(seen, witnessed=True)),
+            *real[4:],
+        ),
     ),
 )
 mutant(
@@ -242,7 +246,7 @@ mutant(
     "counting",
     "promotion",
     "a statement that was signed under another policy counts",
-    (counting, "_RULES", lambda real: (real[0], real[1], real[3])),
+    (counting, "_RULES", lambda real: (*real[:2], *real[3:])),
 )
 mutant(
     "root-of-anybody",
