@@ -210,16 +210,18 @@ def rollback(
 
 
 def finish(site: Site, branch: str) -> Path | None:
-    """Moves a set into place whose entry has reached the ledger since its promoter was interrupted.
+    """Moves a set into place whose entry has reached the ledger since its promoter was interrupted, also
+    where another promoter has entered the next one by now.
 
     What was prepared for an entry that never will is removed.
     """
-    head, promoted = _head(site.state().view, branch), site.settings.promoted
+    view, promoted = site.state().view, site.settings.promoted
     waits = any(each.request.get("kind") == _ENTER for each in site.ledger.store.entries())
     moved = None
     for prepared in all_prepared(promoted, branch):
-        if head is not None and prepared == prepared_folder(promoted, branch, head.sha256):
-            entry = load(Promotion, read_plain(prepared / ENTRY), str(prepared / ENTRY))
+        data = read_plain(prepared / ENTRY)
+        entry = load(Promotion, data, str(prepared / ENTRY))
+        if view.read(paths.promotion(branch, entry.number)) == data:
             moved = move_into_place(prepared, promoted, entry)
         elif not waits:
             shutil.rmtree(prepared)  # its entry will never be in the ledger

@@ -180,13 +180,18 @@ def all_prepared(promoted: Path, branch: str) -> list[Path]:
 
 
 def move_into_place(prepared: Path, promoted: Path, entry: Promotion) -> Path:
-    """Makes a prepared set the branch's current one: its folder first, then the pointer. Can be repeated."""
+    """Makes a prepared set the branch's current one: its folder first, then the pointer. Can be repeated.
+
+    The pointer never goes back: where a set of a higher number lies here already, it stays.
+    """
     target = set_folder(promoted, entry.branch, entry.number)
     try:
         if prepared.is_dir():
             prepared.chmod(0o755)
             prepared.rename(target)
             flush_folder(target.parent)
+        if any(each.name.isdigit() and int(each.name) > entry.number for each in target.parent.iterdir()):
+            return target
         pointer = target.parent / CURRENT
         beside = target.parent / f".current-{process_mark()}"
         beside.unlink(missing_ok=True)

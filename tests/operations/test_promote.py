@@ -34,7 +34,7 @@ from pipeline.ledger.history import Standing
 from pipeline.operations import history, policy
 from pipeline.operations.attest import attest_built
 from pipeline.operations.policy import payloads
-from pipeline.operations.promote import finish
+from pipeline.operations.promote import Order, finish, promote
 from pipeline.operations.promoted import verify_set
 from pipeline.operations.site import Site
 from pipeline.operations.trust import POLICY, Signed
@@ -825,6 +825,33 @@ def test_a_crash_is_gone_on_from(yard: Yard, point: str) -> None:
     place = site.settings.promoted / BRANCH
     assert sorted(each.name for each in place.iterdir()) == [".lock", "000001", "current"]
     assert verify_set(place / "current", anybody(yard)).entry.number == 1
+
+
+@pytest.mark.parametrize("yard", ["memory"], indirect=True)
+def test_a_set_that_was_overtaken_is_kept(yard: Yard) -> None:
+    """Who was interrupted when its entry was in the ledger has its set in the end, whoever promoted since."""
+    jobs, newer = yard.agree(), yard.agree(2, OTHER)
+    site = yard.sites["build1"]
+
+    def step(name: str) -> None:
+        if name == "entered":
+            raise Crash
+
+    site.step = step
+    with pytest.raises(Crash):
+        yard.promote(jobs)
+    site.step = lambda name: None
+    folder = next(yard.sites["build2"].settings.artifacts.glob(f"*/*/{newer[1]}.*"))
+    order = Order([yard.compared(*newer)], newer[1], folder)
+    promote(yard.sites["build2"], yard.trusts["build2"], yard.signers["operator"], order, installed)
+    moved = finish(site, BRANCH)
+    assert moved == current(yard) == site.settings.promoted / BRANCH / "000001"
+    assert verify_set(moved, anybody(yard)).entry.number == 1
+    assert yard.rollback(1).entry.number == 3
+    moved.rename(prepared := moved.with_name(f".prepared-{'0' * 32}"))
+    assert finish(site, BRANCH) == moved
+    assert not prepared.exists()
+    assert current(yard) == moved.with_name("000003")
 
 
 def test_a_ledger_that_does_not_answer(yard: Yard, tmp_path: Path) -> None:
