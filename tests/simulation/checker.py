@@ -185,6 +185,13 @@ class Checker:
         """Says whether an operation of the chain that stands came there by such a push."""
         return any(op in link.ops and self.late(link.commit) for link in self.links)
 
+    def forgets(self, node: Node) -> None:
+        """A machine lost power: of tips it has seen the one that was on its disk."""
+        found = node.disk.execute("select value from meta where key='tip'").fetchone()
+        self.seen.pop(node.name, None)
+        if found is not None:
+            self.seen[node.name] = found[0]
+
     def _stands(self) -> None:
         self._stood.append((self.world.scheduler.now, self.links[-1]))
 

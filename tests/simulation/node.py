@@ -408,6 +408,7 @@ class Node:
             self.folders.lose(self._wear)
         if lose and self.durable:
             self._replace_outbox(self.durable)
+            self.world.checker.forgets(self)
 
     def power_on(self) -> None:
         self.off = self.suspended = self.repairing = False

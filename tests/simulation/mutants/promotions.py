@@ -273,13 +273,6 @@ mutant(
     "the folder of a sealed report is not on disk when its commitment is sent",
     (secret, "_flush", instead(lambda *folders: None)),
 )
-mutant(
-    "seal-by-number",
-    "secret",
-    "cheats",
-    "what an attempt of the same number has sealed is committed to, under whatever token",
-    (secret, "_sealed_under", instead(lambda place, token: secret._kept(place, "opening"))),
-)
 
 
 def _set_unsynced(private: Any, prepared: Any) -> None:
