@@ -219,9 +219,12 @@ def finish(site: Site, branch: str) -> Path | None:
     waits = any(each.request.get("kind") == _ENTER for each in site.ledger.store.entries())
     moved = None
     for prepared in all_prepared(promoted, branch):
-        data = read_plain(prepared / ENTRY)
-        entry = load(Promotion, data, str(prepared / ENTRY))
-        if view.read(paths.promotion(branch, entry.number)) == data:
+        try:
+            data = read_plain(prepared / ENTRY)
+        except FileNotFoundError:  # half removed
+            data = b""
+        entry = load(Promotion, data, str(prepared / ENTRY)) if data else None
+        if entry is not None and view.read(paths.promotion(branch, entry.number)) == data:
             moved = move_into_place(prepared, promoted, entry)
         elif not waits:
             shutil.rmtree(prepared)  # its entry will never be in the ledger

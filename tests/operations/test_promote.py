@@ -852,6 +852,9 @@ def test_a_set_that_was_overtaken_is_kept(yard: Yard) -> None:
     assert finish(site, BRANCH) == moved
     assert not prepared.exists()
     assert current(yard) == moved.with_name("000003")
+    prepared.mkdir()  # what a removal that was interrupted has left
+    assert finish(site, BRANCH) is None
+    assert not prepared.exists()
 
 
 def test_a_ledger_that_does_not_answer(yard: Yard, tmp_path: Path) -> None:
