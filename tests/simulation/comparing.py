@@ -96,6 +96,13 @@ def order_of(node: Node, view: View, of: Campaign, dice: Dice) -> Order | None:
     return Order(found, own.id, folder)
 
 
+def sets_of(world: World, branch: str) -> list[VirtualPath]:
+    """Returns the promoted sets of a branch on all machines, by their numbers."""
+    places = [VirtualPath(node, "promoted", branch) for node in world.nodes if not node.off]
+    found = [one for place in places if place.is_dir() for one in place.iterdir() if one.name.isdigit()]
+    return sorted(found, key=lambda one: (one.name, one.node.name))
+
+
 def offered(world: World, dice: Dice, older: int = 0) -> VirtualPath | None:
     """Returns a promoted set that some machine offers: its current one, or the one so many before."""
     places = [

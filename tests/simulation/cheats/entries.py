@@ -18,8 +18,7 @@ from pipeline.records.promotion import Promotion, PromotionHead
 from pipeline.records.statements import Kind, made
 from tests.simulation import disk
 from tests.simulation.cheats.base import TAKEN, Attempt, cheat, refused, sent
-from tests.simulation.comparing import offered, order_of
-from tests.simulation.dice import Dice
+from tests.simulation.comparing import order_of, sets_of
 from tests.simulation.disk import VirtualPath
 from tests.simulation.promoting import (
     OPEN,
@@ -156,18 +155,17 @@ def number_left_out(attempt: Attempt) -> str | None:
 
 @cheat("a user who has verified a promotion is offered an older one", "older", late=["policy", "revoked-key"])
 def older_set_offered(attempt: Attempt) -> str | None:
-    dice = Dice("the same set", attempt.program.name)
+    for branch in (OPEN, SECRET):
+        sets = sets_of(attempt.node.world, branch)
+        older = [one for one in sets if one.name < sets[-1].name]
+        if older and _verified(attempt, sets[-1]) == TAKEN:
+            return _verified(attempt, attempt.dice.pick(older))
+    return None
+
+
+def _verified(attempt: Attempt, folder: Any) -> str:
     trust = attempt.mine.trust(attempt.node, "user")
-    newest = offered(attempt.node.world, dice)
-    if newest is None:
-        return None
-    names = sorted(
-        one.name for one in newest.parent.iterdir() if one.name.isdigit() and one.name < newest.name
-    )
-    if not names or refused(lambda: verify_set(newest, trust)) != TAKEN:
-        return None
-    older: Any = newest.parent / attempt.dice.pick(names)
-    return refused(lambda: verify_set(older, trust))
+    return refused(lambda: verify_set(folder, trust))
 
 
 #: What else may keep a set from being promoted.
