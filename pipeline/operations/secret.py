@@ -131,7 +131,8 @@ def reveal(site: Site, job_id: str) -> Shown:
         site.sign(job.id)
     site.step("signed")
     for each in place.parent.glob(f"{job.id}.*"):
-        shutil.rmtree(each, ignore_errors=True)
+        if each.name.rpartition(".")[0] == job.id:  # not of a job whose name begins with this one's
+            shutil.rmtree(each, ignore_errors=True)
     its = read_round(view, job.id) if done.get("there") else None
     again = its.revealed.get(site.builder) if its else None
     return Shown(job.id, list(again.unwitnessed if again else done.get("unwitnessed") or []))

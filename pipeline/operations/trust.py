@@ -16,6 +16,7 @@ from typing import TypeVar
 from pydantic import Field
 
 from pipeline.coordination.counting import Rules
+from pipeline.edge.disk import flush_folder
 from pipeline.edge.file_lock import file_lock
 from pipeline.edge.plain_file import read_plain
 from pipeline.edge.signatures import Verifier
@@ -219,11 +220,22 @@ class Trust:
     # ------------------------------------------------------------ files
 
     def keep(self, name: str, found: Signed) -> None:
-        """Puts a signed statement into the folder, unless it is there already; the signature first."""
+        """Puts a signed statement into the folder, unless it is there already: both of its files, or neither.
+
+        Both are written beside, the signature first, and renamed in that order. A statement beside without a
+        signature beside is therefore whole, and its signature is in place: `read_signed` takes it.
+        """
         place = self.folder / name
-        if read_signed(place) != found and found.signature is not None:
-            write_durably(place.with_name(f"{name}.sig"), found.signature)
-            write_durably(place, found.data)
+        if found.signature is None or read_signed(place) == found:
+            return
+        with locked(self.folder / "seen.lock"):
+            beside = place.with_name(f"{name}.new")
+            if beside.exists() and not _sig(beside).exists():
+                _rename(beside, place)  # left by who was killed in between
+            write_durably(_sig(beside), found.signature)
+            write_durably(beside, found.data)
+            _rename(_sig(beside), _sig(place))
+            _rename(beside, place)
 
 
 def _words(what: str) -> str:
@@ -234,18 +246,33 @@ def _words(what: str) -> str:
 
 def read_signed(place: Path) -> Signed | None:
     """Returns a statement's file and its signature; None where there is no such file. Raises FileFailed."""
+    beside = place.with_name(f"{place.name}.new")
     try:
-        data = read_plain(place, limit=_LARGEST_BYTES)
+        half = beside.exists() and not _sig(beside).exists()  # see `Trust.keep`
+        data = read_plain(beside if half else place, limit=_LARGEST_BYTES)
     except FileNotFoundError:
         return None
     except OSError as exc:
         raise FileFailed(f"`{place}` cannot be read: {exc.strerror}.") from exc
     try:
-        return Signed(data, read_plain(place.with_name(f"{place.name}.sig"), limit=_LARGEST_BYTES))
+        return Signed(data, read_plain(_sig(place), limit=_LARGEST_BYTES))
     except FileNotFoundError:
         return Signed(data, None)
     except OSError as exc:
         raise FileFailed(f"`{place}.sig` cannot be read: {exc.strerror}.") from exc
+
+
+def _sig(place: Path) -> Path:
+    return place.with_name(f"{place.name}.sig")
+
+
+def _rename(place: Path, target: Path) -> None:
+    """Renames a file that was written durably; durable as well. Raises FileFailed."""
+    try:
+        place.replace(target)
+        flush_folder(target.parent)
+    except OSError as exc:
+        raise FileFailed(f"`{target}` cannot be written: {exc.strerror}.") from exc
 
 
 @contextmanager

@@ -120,7 +120,7 @@ def virtual_vaults() -> Iterator[None]:
         (promoted, "process_mark", MAKER.get),
         *(
             (module, "flush_folder", lambda folder: disk.flush_folder(folder))
-            for module in (secret, promoted)
+            for module in (trust, secret, promoted)
         ),
         (promoted, "_copy", _copy),
         (promoted, "_insist_on_files", insist_on_files),
