@@ -71,6 +71,8 @@ def places(session: nox.Session) -> None:
         "tests/platforms/test_places.py",
         "tests/platforms/test_verdicts.py",
         "tests/platforms/test_rebuild.py",
+        "tests/platforms/test_rounds.py",
+        "tests/platforms/test_three_builders.py",
     )
     session.run(sys.executable, "-m", "pytest", *words, *session.posargs)
 
