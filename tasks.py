@@ -433,27 +433,7 @@ def sm(c: Context, to: str, text: str) -> None:
         print(id)
 
 
-# ---------------------------------------------------------------- artifacts
-
-
-@task(name="list", help={"json": JSON})
-@told
-def artifacts_list(c: Context, json: bool = False) -> None:
-    """List the finished builds that this machine keeps."""
-    from pipeline.console.views import show_sets
-    from pipeline.operations.artifacts import kept
-
-    show_sets(kept(site()), json)
-
-
-@task(name="verify", help={"id": "job id; by default every build kept here", "json": JSON})
-@told
-def artifacts_verify(c: Context, id: str = "", json: bool = False) -> None:
-    """Check files against their manifests: flipped bytes, missing and extra files."""
-    from pipeline.console.views import show_problems
-    from pipeline.operations.artifacts import check
-
-    sys.exit(show_problems(check(site(), id or None), json))
+# ---------------------------------------------------------------- comparing
 
 
 @task(
@@ -514,11 +494,11 @@ def compare(
     asked = Asked(tuple(words(job)), commit, branch)
     paths = bool(left or right)
     instead = {"--left": paths, "--environment": environment, "--list": list}
-    insist_on_one({**instead, "--build": build, "--watch": watch, "--timings": timings})
+    ways = {**instead, "--watch": watch, "--timings": timings}
     insist_on_one({**instead, "--commit, --job or --branch": asked != Asked()})
-    insist_on_one({**instead, "--rebuild": rebuild, "--watch": watch, "--timings": timings})
-    for other, given in {**instead, "--watch": watch, "--timings": timings}.items():
-        insist_on_one({other: given and other != "--left", "--show": bool(show)})
+    insist_on_one({**ways, "--build": build})
+    insist_on_one({**ways, "--rebuild": rebuild})
+    insist_on_one({**ways, "--left": False, "--show": bool(show)})
     displays = shown_leaves(show)
     if environment:
         sys.exit(show_environments(stating.compare_stated(site()), json))
@@ -542,6 +522,29 @@ def compare(
             asked, seen.say, seen.live, build=build, rebuild=rebuild, shown=displays
         )
     sys.exit(show_comparison(found, wanted.printed, files))
+
+
+# ---------------------------------------------------------------- artifacts
+
+
+@task(name="list", help={"json": JSON})
+@told
+def artifacts_list(c: Context, json: bool = False) -> None:
+    """List the finished builds that this machine keeps."""
+    from pipeline.console.views import show_sets
+    from pipeline.operations.artifacts import kept
+
+    show_sets(kept(site()), json)
+
+
+@task(name="verify", help={"id": "job id; by default every build kept here", "json": JSON})
+@told
+def artifacts_verify(c: Context, id: str = "", json: bool = False) -> None:
+    """Check files against their manifests: flipped bytes, missing and extra files."""
+    from pipeline.console.views import show_problems
+    from pipeline.operations.artifacts import check
+
+    sys.exit(show_problems(check(site(), id or None), json))
 
 
 @task(
